@@ -1,0 +1,546 @@
+"""The mitmproxy addon: its hooks, in the order in which a request meets them. A table of contents."""
+
+import asyncio
+import collections
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate
+
+from mitmproxy import connection, ctx, http, tls
+from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from mitmgate import bridge
+from mitmgate.addresses import normalise_host
+from mitmgate.endpoints.recognition import recognise
+from mitmgate.errors import Fault, FaultKind, Refusal
+from mitmgate.exchange import Arrival, Credential, Endpoint, Exchange, Origin
+from mitmgate.pipeline import Pipeline, execute
+from mitmgate.routing.outcome import PassOn, conclude
+from mitmgate.routing.retry import Situation, next_step
+from mitmgate.runtime import Snapshot
+from mitmgate.stages.authenticate import unidentified
+from mitmgate.stages.match_route import asked
+from mitmgate.stages.record import record
+from mitmgate.telemetry.metrics import Metrics
+from mitmgate.telemetry.records import RecordLog
+from mitmgate.transport.interception import destination
+from mitmgate.transport.passage import PASS, Broken, Passage, passage_of, tag_of
+from mitmgate.transport.plain_errors import error_response
+from mitmgate.transport.proxies import proxy_authorisation
+from mitmgate.transport.resolve import Resolver
+from mitmgate.transport.scope import Denied, Scope
+from mitmgate.transport.tls import UpstreamTls
+from mitmgate.transport.tunnels import Tunnel, remember, tunnel_of
+
+logger = logging.getLogger(__name__)
+
+_MISDIRECTED = "CONNECT, SNI and Host must name the same host and port, and on an intercepted host only TLS is spoken."
+_CONNECTIONS_PER_ADDRESS = 256              # upstream, for one client connection; mitmproxy's 5 makes parallel calls queue
+
+
+def fail_closed[**P](
+    hook: Callable[Concatenate["Gateway", http.HTTPFlow, P], Awaitable[None] | None],
+) -> Callable[Concatenate["Gateway", http.HTTPFlow, P], Any]:
+    """A bug of ours must not let a flow go on: nothing is armed any more, and the client hears 500."""
+
+    def failed(gateway: "Gateway", flow: http.HTTPFlow) -> None:
+        passage = passage_of(flow)
+        exchange_id = passage.exchange.id if passage and passage.exchange else "-"
+        logger.exception("gateway_error in %s, exchange %s", hook.__name__, exchange_id)
+        gateway.metrics.addon_errors.inc()
+        if passage is not None:
+            passage.permit = passage.through = None
+        if passage is None or not passage.committed:
+            flow.response = error_response("gateway_error", "The gateway failed; see its log.")
+            if passage is not None and passage.exchange is not None:
+                exchange = passage.exchange
+                exchange.refusal = Refusal("gateway_error", "The gateway failed; see its log under this request's id.")
+                flow.response = bridge.write_refusal(exchange, exchange.refusal, gateway.snapshot.shared.doc_base)
+
+    if asyncio.iscoroutinefunction(hook):
+
+        @functools.wraps(hook)
+        async def waiting(self: "Gateway", flow: http.HTTPFlow, *args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                await hook(self, flow, *args, **kwargs)
+            except Exception:  # noqa: BLE001 - the one broad edge of the house
+                failed(self, flow)
+
+        return waiting
+
+    @functools.wraps(hook)
+    def at_once(self: "Gateway", flow: http.HTTPFlow, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(self, flow, *args, **kwargs)
+        except Exception:  # noqa: BLE001 - the one broad edge of the house
+            failed(self, flow)
+
+    return at_once
+
+
+class Gateway:
+    """Hooks only: each says what happens there and calls the room that does it."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        scope: Scope,
+        metrics: Metrics,
+        records: RecordLog,
+        pipeline: Pipeline | None = None,
+        resolve: Resolver | None = None,
+    ) -> None:
+        self.snapshot = snapshot
+        self.scope = scope
+        self.metrics = metrics
+        self.records = records
+        self.pipeline = pipeline or Pipeline()
+        self.resolve = resolve or Resolver()
+        self.connections: collections.Counter[str] = collections.Counter()
+        metrics.in_flight.set_function(lambda: snapshot.shared.in_flight)
+
+    # A client comes.
+
+    def client_connected(self, client: connection.Client) -> None:
+        """Bounded in number, in all and per address; and free to make as many upstream connections as it has calls."""
+        limits = self.snapshot.rules.limits
+        address = client.peername[0] if client.peername else ""
+        if self.connections.total() >= limits.connections or self.connections[address] >= limits.connections_per_client:
+            client.error = "too many connections"
+            self.metrics.refused_connection("limit")
+            return
+        self.connections[address] += 1
+        handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+        if handler is not None:
+            handler.max_conns = collections.defaultdict(lambda: asyncio.Semaphore(_CONNECTIONS_PER_ADDRESS))
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        """Its place is free again."""
+        address = client.peername[0] if client.peername else ""
+        if client.error != "too many connections":
+            self.connections[address] -= 1
+            if self.connections[address] <= 0:
+                del self.connections[address]
+
+    # It asks for a tunnel.
+
+    @fail_closed
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        """Who may tunnel, and where to; what will be decrypted is not looked up at all."""
+        snapshot = self.snapshot
+        if snapshot.shared.draining:
+            flow.response = error_response("draining", "The gateway is stopping.", headers={"retry-after": "1"})
+            return
+        if snapshot.rules.access == "keys":
+            refusal = unidentified(direct=False)
+            flow.response = error_response(
+                refusal.code, refusal.message, status=refusal.status, headers=dict(refusal.headers)
+            )
+            self.metrics.tunnel("unidentified")
+            return
+        host, port = flow.request.host, flow.request.port
+        try:
+            name = normalise_host(host)
+            if self.scope.intercepts(name, port):
+                remember(flow.client_conn, Tunnel(name, port, intercepted=True))
+                self.metrics.tunnel("intercepted")
+                return
+            name = self.scope.check_name(host, port)
+            tunnel = Tunnel(name, port, intercepted=False, proxy=self._egress(name, port))
+            if tunnel.proxy is None:
+                tunnel.address = self.scope.check_addresses(name, port, await self.resolve(name, port))
+                await self._check_governed(tunnel)
+            remember(flow.client_conn, tunnel)
+            self.metrics.tunnel("passed")
+        except (Denied, ValueError) as error:
+            self.metrics.tunnel("denied")
+            flow.response = error_response("tunnel_denied", str(error) if isinstance(error, Denied) else "Not a host name.")
+        except OSError:
+            self.metrics.tunnel("unreachable")
+            flow.response = error_response("upstream_unreachable", "The destination's name could not be resolved.")
+
+    async def _check_governed(self, tunnel: Tunnel) -> None:
+        """Under `tunnel: governed`, the address of an intercepted name is not to be had by another name."""
+        if not self.scope.governed:
+            return
+        for name in self.scope.intercepted_names():
+            try:
+                addresses = await self.resolve(name, 443)
+            except OSError:
+                continue
+            if tunnel.address in addresses:
+                raise Denied("That address belongs to a host whose traffic is governed; use its name.")
+
+    def tls_clienthello(self, hello: tls.ClientHelloData) -> None:
+        """What no rule intercepts is tunnelled, never decrypted."""
+        context = hello.context
+        if isinstance(context.client.proxy_mode, ReverseMode) or len(context.layers) <= 2 and context.server.address is None:
+            return                          # the operators' own destination; TLS to the proxy itself
+        host, port = destination(context)
+        sni = hello.client_hello.sni
+        tunnel = tunnel_of(context.client)
+        if not (self.scope.intercepts(host, port) or self.scope.intercepts(sni, port)):
+            if self.scope.governed and (not sni or _encrypted_hello(hello.client_hello)):
+                self.metrics.tunnel("hidden_name")
+                context.client.error = "tunnel_denied"
+                hello.context.server.error = "denied: the TLS hello hides its name"
+            hello.ignore_connection = True
+            return
+        if tunnel is not None and sni is not None:
+            tunnel.misdirected = tunnel.misdirected or not _same(sni, tunnel.host)
+
+    # The way upstream.
+
+    async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Every upstream connection passes here: its name is resolved, its address checked, and that address dialled."""
+        try:
+            await self._aim(data)
+        except Denied as error:
+            data.server.error = f"denied: {error}"
+        except OSError as error:
+            data.server.error = f"{error}"
+        except Exception:  # noqa: BLE001 - fail closed: mitmproxy would connect all the same
+            logger.exception("error in server_connect")
+            data.server.error = "gateway error"
+
+    async def _aim(self, data: server_hooks.ServerConnectionHookData) -> None:
+        server, client = data.server, data.client
+        if server.error:
+            return
+        assert server.address is not None
+        host, port = server.address[0], server.address[1]
+        whose = tag_of(server)
+        if whose is not None:
+            server.alpn_offers = (b"http/1.1",) if whose.http1_only else (b"h2", b"http/1.1")
+        tunnel = tunnel_of(client)
+        if whose is None and tunnel is not None and (host, port) == (tunnel.host, tunnel.port) and tunnel.address:
+            address = tunnel.address        # checked when the tunnel was asked for
+        else:
+            addresses = await self.resolve(host, port)
+            trusted = whose.provider in self.snapshot.providers if whose is not None else self._is_proxy(host, port)
+            if trusted or isinstance(client.proxy_mode, ReverseMode) or self.scope.names_this_machine(host):
+                address = next((each for each in addresses if not self.scope.is_own(each, port)), "")
+                if not address:
+                    raise Denied("the gateway does not proxy to itself")
+            else:
+                self.scope.check_name(host, port, plain=whose is not None and whose.origin.scheme == "http")
+                address = self.scope.check_addresses(host, port, addresses, plain=whose is not None)
+        server.address = (address, port)
+
+    def _is_proxy(self, host: str, port: int) -> bool:
+        known = [self.snapshot.egress, *(provider.proxy for provider in self.snapshot.providers.values())]
+        return any(proxy is not None and (proxy.host, proxy.port) == (host, port) for proxy in known)
+
+    def _egress(self, host: str, port: int) -> Origin | None:
+        return self.snapshot.egress if not self.scope.is_exempt(host, port) else None
+
+    def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
+        """A corporate proxy asks for its credential (RFC 9110, 11.7.1)."""
+        address = flow.server_conn.address
+        if address is None:
+            return
+        known: list[tuple[Origin | None, Credential | None]] = [(self.snapshot.egress, self.snapshot.egress_credential)]
+        known += [(provider.proxy, provider.proxy_credential) for provider in self.snapshot.providers.values()]
+        for proxy, credential in known:
+            secret = credential.secret() if proxy is not None and credential is not None else None
+            if proxy is not None and secret and (proxy.host, proxy.port) == tuple(address[:2]):
+                flow.request.headers["proxy-authorization"] = proxy_authorisation(secret)
+                return
+
+    def upstream_tls(self, server: connection.Server) -> UpstreamTls | None:
+        """How a provider's certificate is verified, and who we are to it."""
+        whose = tag_of(server)
+        provider = self.snapshot.providers.get(whose.provider) if whose is not None and whose.provider else None
+        if whose is None:
+            egress = self.snapshot.rules.egress
+            return UpstreamTls(ca=str(self.snapshot.folder / egress.ca)) if egress and egress.ca else None
+        if provider is None:
+            return UpstreamTls(sni=whose.origin.host)
+        return UpstreamTls(provider.ca, provider.client_cert, whose.origin.host)
+
+    # A request's headers.
+
+    @fail_closed
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Recognise it; refuse what needs no body; let what is not ours through untouched."""
+        passage = passage_of(flow)
+        if passage is None or flow.response is not None:
+            return
+        tunnel = tunnel_of(flow.client_conn)
+        reverse = isinstance(flow.client_conn.proxy_mode, ReverseMode)
+        try:
+            intercepted = reverse or tunnel is not None or not passage.origin_form and self._intercepts(flow)
+            arrival = bridge.arrival_of(flow, passage, tunnel, intercepted=intercepted)
+        except bridge.Misdirected:
+            return self._refuse_early(flow, passage, Refusal("misdirected_request", _MISDIRECTED, headers={"connection": "close"}))
+        except Refusal as refusal:
+            return self._refuse_early(flow, passage, refusal)
+        if not arrival.direct and not intercepted:
+            return await self._let_through(flow, passage, arrival, check=True)
+        exchange = self._begin(flow, passage, arrival)
+        try:
+            if sum(len(name) + len(value) for name, value in flow.request.headers.fields) > self.snapshot.rules.limits.headers:
+                raise Refusal("headers_too_large", "The request's headers are too large.")
+            exchange.endpoint = recognise(arrival)
+            await execute(self.pipeline.arrival, exchange, self.snapshot)
+            if exchange.endpoint is None and not await self._adopt(flow, passage, exchange):
+                return
+        except Refusal as refusal:
+            self._refuse(flow, exchange, refusal)
+            return
+        self._bound(passage, exchange)
+
+    def _intercepts(self, flow: http.HTTPFlow) -> bool:
+        host = flow.client_conn.sni or flow.request.host_header or flow.request.host
+        name = host.rpartition(":")[0] or host if ":" in host and not host.startswith("[") else host
+        return self.scope.intercepts(name, flow.request.port) or self.scope.intercepts(flow.request.host, flow.request.port)
+
+    def _begin(self, flow: http.HTTPFlow, passage: Passage, arrival: Arrival) -> Exchange:
+        exchange = passage.exchange = bridge.exchange_of(flow, arrival, self.snapshot)
+        self.snapshot.shared.in_flight += 1
+        return exchange
+
+    def _refuse_early(self, flow: http.HTTPFlow, passage: Passage, refusal: Refusal) -> None:
+        """A refusal before there is a path or a host to speak of; recorded all the same."""
+        client = flow.client_conn.peername[0] if flow.client_conn.peername else ""
+        origin = Origin(flow.request.scheme, flow.request.host, flow.request.port)
+        arrival = Arrival(
+            passage.origin_form, False, origin, flow.request.method, flow.request.path, "", "", client, flow.request.http_version
+        )
+        self._refuse(flow, self._begin(flow, passage, arrival), refusal)
+
+    async def _adopt(self, flow: http.HTTPFlow, passage: Passage, exchange: Exchange) -> bool:
+        """A path of no API that we know: governed if a route takes it, refused on a base_url call, else let through."""
+        arrival = exchange.arrival
+        exchange.endpoint = Endpoint("other", "openai", arrival.path)
+        if self.snapshot.table.choose(asked(exchange), direct=False) is not None:
+            return True
+        if arrival.direct:
+            raise Refusal("not_found", "No API of this gateway has this path.")
+        if self.snapshot.rules.unmatched == "refuse":
+            raise Refusal("refused", "No route of this gateway serves this request, and its rules refuse what they do not name.")
+        self.snapshot.shared.in_flight -= 1
+        passage.exchange = None
+        await self._let_through(flow, passage, arrival, check=False)
+        return False
+
+    async def _let_through(self, flow: http.HTTPFlow, passage: Passage, arrival: Arrival, *, check: bool) -> None:
+        """Ungoverned traffic: streamed as it came, to where it was going."""
+        if check:
+            if self.snapshot.rules.access == "keys":
+                return self._refuse_early(flow, passage, unidentified(direct=False))
+            try:
+                self.scope.check_name(arrival.origin.host, arrival.origin.port, plain=True)
+            except Denied as error:
+                return self._refuse_early(flow, passage, Refusal("tunnel_denied", str(error)))
+        passage.through = PASS
+        passage.proxy = self._egress(arrival.origin.host, arrival.origin.port)
+        flow.request.host = arrival.origin.host
+        for name in ("proxy-authorization", "proxy-connection"):
+            flow.request.headers.pop(name, None)
+        if flow.request.is_http2 and "content-length" not in flow.request.headers:
+            flow.request.headers["transfer-encoding"] = "chunked"
+        flow.request.stream = True
+
+    def _bound(self, passage: Passage, exchange: Exchange) -> None:
+        """How much body this request may bring."""
+        limits, shared = self.snapshot.rules.limits, self.snapshot.shared
+        endpoint = exchange.endpoint
+        assert endpoint is not None
+        media = exchange.request_headers.get("content-type", "").partition(";")[0].strip().lower()
+        passage.spool = media != "application/json" and endpoint.content != "json"
+        passage.body_limit = limits.upload if passage.spool else limits.request_body
+        declared = exchange.request_headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and int(declared) > passage.body_limit:
+            passage.body_limit = -1         # refused with the first byte, and no 100 Continue before it
+
+        def reserve(size: int) -> bool:
+            if shared.bytes_in_flight + size > limits.in_flight_bytes:
+                return False
+            shared.bytes_in_flight += size
+            passage.held_bytes += size
+            return True
+
+        passage.reserve = reserve
+
+    # A request, whole.
+
+    @fail_closed
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """INBOUND, then the first attempt is armed."""
+        passage = passage_of(flow)
+        if passage is None or passage.exchange is None or flow.response is not None:
+            return
+        exchange = passage.exchange
+        try:
+            if passage.refused == "request_too_large":
+                raise Refusal("request_too_large", f"The body is larger than {max(passage.body_limit, 0) or 'allowed'} bytes.")
+            if passage.refused:
+                raise Refusal("queue_full", "Too many bytes are in flight.", headers={"retry-after": "1"})
+            exchange.body = passage.body
+            await execute(self.pipeline.inbound, exchange, self.snapshot)
+            if exchange.reply is not None:
+                flow.response = bridge.write_reply(exchange, exchange.reply)
+                return
+            await self._arm(passage, exchange)
+        except Refusal as refusal:
+            self._refuse(flow, exchange, refusal)
+
+    async def _arm(self, passage: Passage, exchange: Exchange) -> None:
+        await execute(self.pipeline.attempt, exchange, self.snapshot)
+        passage.permit = bridge.permit_of(exchange, passage, self.snapshot)
+
+    def _refuse(self, flow: http.HTTPFlow, exchange: Exchange, refusal: Refusal) -> None:
+        exchange.refusal = refusal
+        flow.request.headers.pop("expect", None)            # no 100 Continue for a body that nobody wants
+        flow.response = bridge.write_refusal(exchange, refusal, self.snapshot.shared.doc_base)
+
+    # An attempt failed.
+
+    @fail_closed
+    async def attempt_failed(self, flow: http.HTTPFlow) -> None:
+        """Classify the fault, back off, arm the next attempt of the plan, or give up."""
+        passage = passage_of(flow)
+        assert passage is not None
+        exchange = passage.exchange
+        assert exchange is not None
+        fault, attempt, plan = passage.fault, exchange.attempt, exchange.plan
+        assert fault is not None
+        assert attempt is not None
+        assert plan is not None
+        clock = self.snapshot.clock
+        now = clock.monotonic()
+        attempt.fault, attempt.ended, attempt.status = fault, now, fault.status
+        if fault.status == 401 and attempt.secret and attempt.target.provider.credential:
+            attempt.target.provider.credential.rejected(attempt.secret)
+        position = exchange.position
+        here = sum(1 for each in exchange.attempts if each.target is attempt.target)
+        situation = Situation(position, here, len(exchange.attempts), fault, now, clock.wall(), exchange.deadline)
+        step = next_step(plan, situation, self.snapshot.random)
+        if step is not None and step.wait > 0 and not await unless_gone(passage, step.wait):
+            return
+        if step is not None and not self.snapshot.shared.draining:
+            exchange.position = step.position
+            return await self._arm(passage, exchange)
+        outcome = conclude(plan, exchange.attempts, wall=clock.wall(), late=clock.monotonic() >= exchange.deadline)
+        if isinstance(outcome, PassOn):
+            flow.response = bridge.pass_on(exchange, outcome.fault, self.snapshot.shared.doc_base)
+            exchange.refusal = Refusal("all_targets_failed", "passed on", status=flow.response.status_code)
+        else:
+            self._refuse(flow, exchange, outcome)
+
+    async def upload(self, server: connection.Server) -> None:
+        """A piece of a large body was handed over: wait until the connection has taken it."""
+        for handler in list(ctx.master.addons.get("proxyserver").connections.values()):
+            transport = handler.transports.get(server)
+            if transport is not None and transport.writer is not None:
+                try:
+                    async with asyncio.timeout(self.snapshot.rules.limits.drain + 30):
+                        await transport.writer.drain()
+                except (OSError, TimeoutError):
+                    transport.writer.close()
+                return
+
+    # A reply.
+
+    @fail_closed
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """The commit of a stream: its head goes out now, with the gateway's headers."""
+        passage = passage_of(flow)
+        if passage is None or flow.response is None:
+            return
+        flow.response.headers.pop("alt-svc", None)          # a way around us
+        if passage.through == PASS:
+            flow.response.stream = True
+        elif passage.exchange is not None and passage.committed:
+            passage.exchange.first_content = self.snapshot.clock.monotonic()
+            bridge.dress(flow.response, passage.exchange)
+
+    @fail_closed
+    def response(self, flow: http.HTTPFlow) -> None:
+        """A collected reply is whole, or a stream has ended: the gateway's headers, then the record."""
+        passage = passage_of(flow)
+        if passage is None or passage.exchange is None or flow.response is None:
+            return
+        exchange = passage.exchange
+        if not passage.committed and exchange.refusal is None and exchange.reply is None:
+            bridge.dress(flow.response, exchange)
+        self._finish(flow, passage, flow.response.status_code)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """The client left, or a stream that cannot carry an error was cut."""
+        passage = passage_of(flow)
+        if passage is None or passage.exchange is None:
+            return
+        status = flow.response.status_code if flow.response is not None and passage.committed else 499
+        attempt = passage.exchange.attempt
+        if attempt is not None and attempt.fault is None and passage.broken is None:
+            passage.broken = Broken.CLIENT_LEFT
+            if not passage.committed:
+                attempt.fault = Fault(FaultKind.DISCONNECTED, "the client left")
+        self._finish(flow, passage, status)
+
+    def _finish(self, flow: http.HTTPFlow, passage: Passage, status: int) -> None:
+        """ALWAYS, exactly once: settle and record."""
+        if passage.finished:
+            return
+        passage.finished = True
+        exchange, shared = passage.exchange, self.snapshot.shared
+        assert exchange is not None
+        shared.in_flight -= 1
+        shared.bytes_in_flight -= passage.held_bytes
+        exchange.ended = self.snapshot.clock.monotonic()
+        exchange.status = status
+        exchange.broken = passage.broken
+        attempt = exchange.attempt
+        if attempt is not None:
+            attempt.ended = attempt.ended or exchange.ended
+            attempt.status = attempt.status or (status if exchange.refusal is None else None)
+        self._read(passage, exchange)
+        upstream_id = flow.response.headers.get("x-gateway-upstream-request-id") if flow.response is not None else None
+        summary = record(exchange, upstream_request_id=upstream_id)
+        self.metrics.observe(summary)
+        self.records.offer(summary)
+        if passage.body is not None:
+            passage.body.close()
+
+    def _read(self, passage: Passage, exchange: Exchange) -> None:
+        reader = passage.reader
+        if reader is not None:
+            exchange.served_model = reader.served_model
+            exchange.usage.input, exchange.usage.output = reader.tokens_input, reader.tokens_output
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy keeps every message of a socket in memory; nobody reads them here."""
+        if flow.websocket is not None and passage_of(flow) is not None:
+            flow.websocket.messages.clear()
+
+
+async def unless_gone(passage: Passage, seconds: float) -> bool:
+    """Sleep; False when the client left meanwhile. A hook that never returned would keep the flow alive for good."""
+    sleeping = asyncio.ensure_future(asyncio.sleep(seconds))
+    passage.on_gone = sleeping.cancel
+    try:
+        await sleeping
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+        return False
+    finally:
+        passage.on_gone = None
+    return True
+
+
+def _same(sni: str, host: str) -> bool:
+    try:
+        return normalise_host(sni) == host
+    except ValueError:
+        return False
+
+
+def _encrypted_hello(hello: tls.ClientHello) -> bool:
+    """Whether the hello carries `encrypted_client_hello` (RFC 9849)."""
+    return any(kind == 0xFE0D for kind, _ in hello.extensions)

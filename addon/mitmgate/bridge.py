@@ -1,0 +1,202 @@
+"""Between mitmproxy's flows and our exchanges. Nothing is decided here: it carries words from one language to the other."""
+
+import secrets
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, cast
+
+from mitmproxy import http
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from mitmgate.addresses import normalise_host
+from mitmgate.dialects.registry import reader
+from mitmgate.endpoints.paths import AmbiguousPath, normalise
+from mitmgate.errors import Fault, Refusal, error_body
+from mitmgate.exchange import Arrival, Exchange, Origin, Reply
+from mitmgate.runtime import Snapshot
+from mitmgate.stages.stamp import stamp
+from mitmgate.transport.passage import Passage, Permit, Tag
+from mitmgate.transport.tunnels import Tunnel
+
+_GATEWAYS_OWN: Final = frozenset(
+    {
+        "x-should-retry", "x-model-used", "x-cache", "x-fallback-from", "x-retry-count", "x-guardrail-status",
+        "x-request-id", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-frame-options",
+        "x-xss-protection", "x-content-type-options", "x-powered-by", "x-forwarded-for", "x-real-ip",
+    }
+)
+_STANDARD: Final = frozenset(
+    {
+        "content-type", "content-length", "content-encoding", "transfer-encoding", "content-disposition",
+        "content-language", "content-range", "accept-ranges", "age", "cache-control", "date", "deprecation", "etag",
+        "expires", "last-modified", "retry-after", "retry-after-ms", "sunset", "vary", "warning", "upgrade", "connection",
+    }
+)
+_VENDORS: Final = ("x-", "openai-", "anthropic-", "apim-", "azureml-", "cf-ray", "sec-websocket-", "llm_provider-")
+_PASSED_ON: Final = ("content-type", "retry-after", "retry-after-ms", "x-ms-retry-after-ms")
+
+
+class Misdirected(Exception):
+    """CONNECT, SNI and Host do not name the same place."""
+
+
+def arrival_of(flow: http.HTTPFlow, passage: Passage, tunnel: Tunnel | None, *, intercepted: bool) -> Arrival:
+    """How this request came in. Raises Refusal for an ambiguous path, Misdirected where names disagree."""
+    request = flow.request
+    client = flow.client_conn
+    origin = _origin(flow, passage, tunnel)
+    try:
+        path, query = normalise(request.path) if request.path != "*" else ("*", "")
+    except AmbiguousPath as error:
+        raise Refusal("invalid_request", f"The path is ambiguous: {error}") from None
+    return Arrival(
+        direct=passage.origin_form,
+        intercepted=intercepted,
+        origin=origin,
+        method=request.method,
+        target=request.path,
+        path=path,
+        query=query,
+        client=client.peername[0] if client.peername else "",
+        http_version=request.http_version,
+        websocket=request.headers.get("upgrade", "").lower() == "websocket",
+    )
+
+
+def _origin(flow: http.HTTPFlow, passage: Passage, tunnel: Tunnel | None) -> Origin:
+    """Where the client believes it is talking to: one normalised name, on which all that names it agrees."""
+    request = flow.request
+    scheme = request.scheme
+    try:
+        host = normalise_host(request.host)
+        named = [_split(value, scheme) for value in request.headers.get_all("host")]
+        if request.data.authority:
+            named.append(_split(request.authority, scheme))
+    except ValueError:
+        raise Misdirected from None
+    if len(named) > 2:
+        raise Misdirected
+    if isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        return Origin(scheme, host, request.port)           # the operators name the destination
+    if tunnel is not None:
+        if scheme != "https" or tunnel.misdirected:
+            raise Misdirected                               # inside a tunnel to an intercepted host only TLS is spoken
+        host = tunnel.host
+    elif not passage.origin_form and flow.client_conn.sni:  # transparent, socks5: the destination may be an address
+        host = normalise_host(flow.client_conn.sni)
+    elif not passage.origin_form and named and _is_transparent(flow):
+        host = named[0][0]
+    if any(each != (host, request.port) for each in named):
+        raise Misdirected
+    return Origin(scheme, host, request.port)
+
+
+def _is_transparent(flow: http.HTTPFlow) -> bool:
+    return flow.client_conn.proxy_mode.type_name not in ("regular", "upstream")
+
+
+def _split(authority: str, scheme: str) -> tuple[str, int]:
+    """A Host header's or authority's normalised name and port."""
+    default = 443 if scheme == "https" else 80
+    text = authority.strip()
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket:
+            raise ValueError(authority)
+        port = rest.removeprefix(":")
+    else:
+        host, _, port = text.partition(":")
+    if port and not (port.isascii() and port.isdigit()):
+        raise ValueError(authority)
+    return normalise_host(host), int(port) if port else default
+
+
+def exchange_of(flow: http.HTTPFlow, arrival: Arrival, snapshot: Snapshot) -> Exchange:
+    """A new exchange for this request."""
+    clock = snapshot.clock
+    return Exchange(
+        id="req_" + secrets.token_hex(16),
+        arrival=arrival,
+        request_headers=cast("dict[str, str]", flow.request.headers),   # a case-insensitive MutableMapping
+        started=clock.monotonic(),
+        started_at=clock.wall(),
+    )
+
+
+def permit_of(exchange: Exchange, passage: Passage, snapshot: Snapshot) -> Permit:
+    """Leave for the attempt that `translate` and `authorise` have prepared."""
+    attempt, upstream, plan = exchange.attempt, exchange.upstream, exchange.plan
+    assert attempt is not None
+    assert upstream is not None
+    assert plan is not None
+    assert exchange.endpoint is not None
+    provider = attempt.target.provider
+    return Permit(
+        tag=Tag(upstream.origin, provider.name, exchange.arrival.websocket),
+        proxy=snapshot.egress if provider.original else provider.proxy,
+        deadlines=plan.deadlines,
+        total_at=exchange.deadline,
+        request=upstream,
+        credential=exchange.credential,
+        body=passage.body,
+        reader=reader(provider.dialect, exchange.endpoint.operation, exchange.choices),
+        response_limit=snapshot.rules.limits.response_body,
+    )
+
+
+@lru_cache(4096)
+def _kept(name: bytes) -> bool:
+    """Whether a provider's reply header goes on to the client. Cookies, CORS and our own names do not."""
+    lower = name.decode("latin-1").lower()
+    if lower in _STANDARD:
+        return True
+    return lower.startswith(_VENDORS) and lower not in _GATEWAYS_OWN and not lower.startswith("x-gateway-")
+
+
+def dress(response: http.Response, exchange: Exchange) -> None:
+    """The provider's reply headers by our list, then the gateway's own. Called once per reply."""
+    upstream_id = response.headers.get("x-request-id") or response.headers.get("request-id")
+    fields = [field for field in response.headers.fields if _kept(field[0])]
+    if upstream_id:
+        fields.append((b"x-gateway-upstream-request-id", _visible(upstream_id)))
+    fields += [(name.encode(), value.encode()) for name, value in stamp(exchange)]
+    response.headers.fields = tuple(fields)
+
+
+def _visible(text: str) -> bytes:
+    return bytes(c for c in text.encode("latin-1", "replace") if 0x21 <= c <= 0x7E)[:128]
+
+
+def write_refusal(exchange: Exchange, refusal: Refusal, doc_base: str) -> http.Response:
+    """The client's answer to a refusal, in the shape of its endpoint."""
+    doc_url = f"{doc_base}/docs/errors/{refusal.code}" if doc_base else ""
+    body = error_body(refusal.code, refusal.message, param=refusal.param, doc_url=doc_url)
+    headers = [("content-type", "application/json"), *refusal.headers.items(), *stamp(exchange)]
+    return _response(refusal.status, headers, body)
+
+
+def write_reply(exchange: Exchange, reply: Reply) -> http.Response:
+    """An answer of the gateway's own."""
+    return _response(reply.status, [*reply.headers, *stamp(exchange)], reply.body)
+
+
+def pass_on(exchange: Exchange, fault: Fault, doc_base: str) -> http.Response:
+    """The provider's own error: its status, its body, its wait. What it says of our credential stays with us."""
+    attempt = exchange.attempt
+    assert attempt is not None
+    assert fault.status is not None
+    extra = [("x-should-retry", "false")] if len(exchange.attempts) > 1 else []
+    if fault.status in (401, 402, 403) and not attempt.target.provider.client_credential:
+        message = "The provider refused the gateway's credential."
+        doc_url = f"{doc_base}/docs/errors/all_targets_failed" if doc_base else ""
+        body = error_body("all_targets_failed", message, doc_url=doc_url)
+        return _response(fault.status, [("content-type", "application/json"), *extra, *stamp(exchange)], body)
+    headers = [(name, fault.headers[name]) for name in _PASSED_ON if name in fault.headers]
+    if upstream_id := fault.headers.get("x-request-id"):
+        headers.append(("x-gateway-upstream-request-id", _visible(upstream_id).decode()))
+    return _response(fault.status, [*headers, *extra, *stamp(exchange)], fault.body)
+
+
+def _response(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> http.Response:
+    fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers]
+    return http.Response.make(status, body, http.Headers(fields))

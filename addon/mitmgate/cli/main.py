@@ -1,0 +1,46 @@
+"""`mitmgate COMMAND`: one file per command; this one only finds it."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from mitmgate.cli import ca, check, run, simulate
+from mitmgate.providers.vendors import VENDORS
+from mitmgate.version import VERSION
+
+
+class Command(NamedTuple):
+    """One command: what it is for, its options, what runs it."""
+
+    about: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    main: Callable[[argparse.Namespace], int]
+
+
+def _ca(args: argparse.Namespace) -> int:
+    hosts = sorted({host for vendor in VENDORS.values() for host in vendor.hosts})
+    return ca.main(args, hosts)
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "run": Command("run the gateway", run.add_arguments, run.main),
+    "check": Command("validate rules", check.add_arguments, check.main),
+    "simulate": Command("run the simulator alone", simulate.add_arguments, simulate.main),
+    "ca": Command("the interception CA and how clients come to trust it", ca.add_arguments, _ca),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 the answer is no, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="mitmgate", description="An LLM gateway inside mitmproxy.")
+    parser.add_argument("--version", action="version", version=f"mitmgate {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.about, description=command.about))
+    args = parser.parse_args(arguments)
+    try:
+        return COMMANDS[args.command].main(args)
+    except BrokenPipeError:                 # the reader of our output has gone (`mitmgate ca | head -1`)
+        sys.stderr.close()
+        return 1

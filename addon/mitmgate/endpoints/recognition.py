@@ -1,0 +1,85 @@
+"""Which operation a client-facing path is. One table of suffixes; the APIs' prefixes say whose they are."""
+
+import re
+from typing import Final, Literal, NamedTuple
+
+from mitmgate.errors import Refusal
+from mitmgate.exchange import Arrival, Endpoint
+
+
+class Row(NamedTuple):
+    """A path below an API's base; `whole`: nothing may follow it."""
+
+    suffix: str
+    operation: str
+    whole: bool = False
+    post_only: bool = False
+    content: Literal["json", "multipart", "any"] = "any"
+
+
+_OPENAI: Final = (
+    Row("/chat/completions", "chat", True, True, "json"),
+    Row("/completions", "completions", True, True, "json"),
+    Row("/embeddings", "embeddings", True, True, "json"),
+    Row("/rerank", "rerank", True, True, "json"),
+    Row("/moderations", "moderation", True, True, "json"),
+    Row("/responses", "responses", True, False, "json"),
+    Row("/messages/count_tokens", "count_tokens", True, True, "json"),
+    Row("/messages", "messages", True, True, "json"),
+    Row("/audio/transcriptions", "transcription", True, True, "multipart"),
+    Row("/audio/translations", "transcription", True, True, "multipart"),
+    Row("/audio/speech", "speech", True, True, "json"),
+    Row("/audio/voices", "voices"),
+    Row("/audio/pipelines", "audio_pipeline"),
+    Row("/images/generations", "image", True, True, "json"),
+    Row("/images", "image"),
+    Row("/files", "files"),
+    Row("/uploads", "files"),
+    Row("/batches", "batches"),
+    Row("/models", "models"),
+    Row("/realtime", "realtime"),
+    Row("/responses", "responses"),
+)
+_PREFIXES: Final = ("/api/v1", "/openai/v1", "/v1")
+_DEPLOYMENT: Final = re.compile(r"/openai/deployments/([^/]+)(/.+)")
+_ANTHROPIC: Final = frozenset({"messages", "count_tokens"})
+_LOOSE_TOTAL: Final = 600.0                 # seconds: what SDKs expect
+_API_TOTAL: Final = 60.0
+
+
+def recognise(arrival: Arrival) -> Endpoint | None:
+    """The endpoint of a request, None if its path belongs to no API that we know. Raises Refusal for a wrong method.
+
+    A path that is a known one but for its letters' case is refused: some servers fold the case, others do not, and no
+    rule may be walked past by a spelling.
+    """
+    path = arrival.path
+    if deployment := _DEPLOYMENT.fullmatch(path):
+        return _row(arrival, deployment[2], model=deployment[1], total=_LOOSE_TOTAL)
+    for prefix in _PREFIXES:
+        if path.startswith(prefix + "/"):
+            return _row(arrival, path[len(prefix) :], model=None, total=_API_TOTAL if prefix == "/api/v1" else _LOOSE_TOTAL)
+    if path.lower().startswith(tuple(prefix + "/" for prefix in (*_PREFIXES, "/openai/deployments"))):
+        raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
+    return None
+
+
+def _row(arrival: Arrival, suffix: str, *, model: str | None, total: float) -> Endpoint:
+    folded = suffix.lower()
+    for row in _OPENAI:
+        if folded != row.suffix and (row.whole or not folded.startswith(row.suffix + "/")):
+            continue
+        if not suffix.startswith(row.suffix):
+            raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
+        if row.post_only and arrival.method != "POST":
+            raise Refusal("method_not_allowed", f"{arrival.method} is not allowed here; use POST.", headers={"allow": "POST"})
+        has_body = arrival.method in ("POST", "PUT", "PATCH")
+        return Endpoint(
+            operation=row.operation,
+            dialect="anthropic" if row.operation in _ANTHROPIC else "openai",
+            suffix=suffix,
+            model=model,
+            default_total=total,
+            content=row.content if has_body else "any",
+        )
+    return Endpoint("other", "openai", suffix, model, total)

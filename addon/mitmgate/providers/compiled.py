@@ -1,0 +1,113 @@
+"""The rules' `providers:` made ready: addresses split, secrets found, what is inactive marked."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mitmgate.addresses import HostPattern, is_loopback
+from mitmgate.exchange import Credential, Origin, Provider
+from mitmgate.providers.credentials import AnyCredential, FileCredential, FixedCredential
+from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS, Vendor
+from mitmgate.rules import schema
+
+_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+def split_url(url: str) -> tuple[Origin, str]:
+    """A base URL's origin and its path without a trailing slash. Raises ValueError if it is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError(f"not an http or https URL: {url!r}")
+    return Origin(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]), parts.path.rstrip("/")
+
+
+def compile_providers(rules: schema.Rules, folder: Path, environ: Mapping[str, str], simulator: Origin) -> dict[str, Provider]:
+    """Every provider of the rules. `simulator`: where the built-in one listens. Paths are relative to `folder`."""
+    return {name: _compile(name, rule, rules, folder, environ, simulator) for name, rule in rules.providers.items()}
+
+
+def _compile(
+    name: str, rule: schema.Provider, rules: schema.Rules, folder: Path, environ: Mapping[str, str], simulator: Origin
+) -> Provider:
+    vendor = VENDORS.get(name) or Vendor(None, None, rule.dialect or "openai")
+    dialect = rule.dialect or vendor.dialect
+    if dialect == "simulator" and rule.base_url is None:
+        origin, path = simulator, "/v1"
+    else:
+        url = rule.base_url or vendor.base_url
+        if url is None:
+            raise ValueError(f"providers.{name}: `base_url` is missing")
+        origin, path = split_url(url)
+    authorisation = vendor.authorisation if dialect == vendor.dialect else DIALECT_AUTHORISATION.get(dialect, "bearer")
+    client, credential = _credential(rule, vendor, folder, environ)
+    needs = vendor.variable is not None or rule.credential is not None
+    return Provider(
+        name=name,
+        dialect=dialect,
+        origin=origin,
+        base_path=path,
+        authorisation=authorisation,
+        credential=credential,
+        client_credential=client,
+        active=not rule.disabled and (client or credential is not None or not needs),
+        headers={key.lower(): value for key, value in rule.headers.items()},
+        ca=_path(rule.ca, folder),
+        client_cert=_path(rule.client_cert, folder),
+        zone=rule.zone,
+        region=rule.region,
+        **_proxy(rule, rules, origin, folder, environ),
+    )
+
+
+def _path(text: str | None, folder: Path) -> str | None:
+    return str((folder / text).resolve()) if text else None
+
+
+def _credential(
+    rule: schema.Provider, vendor: Vendor, folder: Path, environ: Mapping[str, str]
+) -> tuple[bool, Credential | None]:
+    """Whether the client's own key passes on, and else what is sent; (False, None): nothing is set."""
+    given = rule.credential
+    if given is None:
+        value = environ.get(vendor.variable or "")
+        return False, FixedCredential(value) if value else None
+    several: Sequence[schema.Credential | str] = given if isinstance(given, tuple) else (given,)
+    if any(each == "client" or (isinstance(each, schema.Credential) and each.client) for each in several):
+        return True, None
+    found = [source for each in several if isinstance(each, schema.Credential) and (source := read_credential(each, folder, environ))]
+    if not found:
+        return False, None
+    return False, found[0] if len(found) == 1 else AnyCredential(found)
+
+
+def read_credential(given: schema.Credential, folder: Path, environ: Mapping[str, str]) -> Credential | None:
+    """A secret's source; None for an environment variable that is not set."""
+    if given.env is not None:
+        value = environ.get(given.env)
+        return FixedCredential(value) if value else None
+    if given.file is not None:
+        return FileCredential((folder / given.file).resolve())
+    if given.value is not None:
+        return FixedCredential(given.value.get_secret_value())
+    return None
+
+
+def _proxy(
+    rule: schema.Provider, rules: schema.Rules, origin: Origin, folder: Path, environ: Mapping[str, str]
+) -> dict[str, Origin | Credential | None]:
+    egress = rules.egress
+    if rule.proxy == "none":
+        return {"proxy": None, "proxy_credential": None}
+    if rule.proxy is not None:
+        return {"proxy": split_url(rule.proxy)[0], "proxy_credential": None}
+    if egress is None or egress.proxy is None or _exempt(origin, egress.no_proxy):
+        return {"proxy": None, "proxy_credential": None}
+    credential = read_credential(egress.credential, folder, environ) if egress.credential else None
+    return {"proxy": split_url(egress.proxy)[0], "proxy_credential": credential}
+
+
+def _exempt(origin: Origin, patterns: Sequence[str]) -> bool:
+    """A corporate proxy cannot reach this machine's loopback, so that is always exempt."""
+    if is_loopback(origin.host):
+        return True
+    return any(HostPattern.parse(pattern).matches(origin.host, origin.port) for pattern in patterns)

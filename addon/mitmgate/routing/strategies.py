@@ -1,0 +1,58 @@
+"""In which order a route's targets are tried. A strategy is one pure function; adding one is adding a row to `STRATEGIES`."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mitmgate.exchange import Target
+
+Health = Mapping[str, float]
+"""By `Target.key`: 1 is well, 0 is out. A target that is not named is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """What a strategy may draw on: `random` in [0, 1), and `turn`, how often this route was taken before."""
+
+    random: Callable[[], float]
+    turn: int
+
+
+Strategy = Callable[[Sequence[Target], Health, Dice], tuple[Target, ...]]
+
+
+def as_listed(targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Target, ...]:
+    """`fallback`: the order of the rules."""
+    return tuple(targets)
+
+
+def weighted(targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Target, ...]:
+    """`weighted`: a draw without replacement, each first with probability weight / sum (Efraimidis and Spirakis, 2006).
+
+    A target of weight 0 takes no traffic of its own and is only fallen back to.
+    """
+    def key(target: Target) -> float:
+        return -math.log(1.0 - dice.random()) / target.weight if target.weight > 0 else math.inf
+
+    drawn = [(key(target), position) for position, target in enumerate(targets)]
+    return tuple(targets[position] for _, position in sorted(drawn))
+
+
+def round_robin(targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Target, ...]:
+    """`round-robin`: each turn begins one further, the rest follow in order."""
+    start = dice.turn % len(targets)
+    return (*targets[start:], *targets[:start])
+
+
+STRATEGIES: Final[Mapping[str, Strategy]] = {
+    "fallback": as_listed,
+    "weighted": weighted,
+    "round-robin": round_robin,
+}
+
+
+def order(name: str, targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Target, ...]:
+    """The targets by strategy `name`; those of a lower `priority` number always stand before those of a higher one."""
+    ordered = STRATEGIES[name](targets, health, dice)
+    return tuple(sorted(ordered, key=lambda target: target.priority))

@@ -1,0 +1,133 @@
+"""What is wrong with the rules although each value is right alone.
+
+These look at the merged document before the schema has accepted it, so that an operator is told of everything at once;
+what has the wrong shape is left to the schema. Sources: DESIGN §4; THREATS, rows 5 and 7.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic_core import PydanticCustomError
+
+from mitmgate.rules import addresses
+from mitmgate.rules.positions import Path, Problem, shown
+from mitmgate.rules.values import Values
+from mitmgate.rules.wording import Suggestions
+
+# Headers that carry a key, whichever way the vendor takes it.
+_SECRET_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the vendor table knows: its names, those that need no `base_url`, and dialects that load (empty: any)."""
+
+    vendors: Collection[str] = ()
+    addressed: Collection[str] = ()
+    dialects: Collection[str] = ()
+
+
+def cross_check(values: Values, known: Known, suggestions: Suggestions) -> Iterator[Problem]:
+    """Every problem that takes more than one value to see."""
+    document = values.data
+    yield from _access(document, values)
+    for name, provider in _maps(document.get("providers")).items():
+        yield from _provider(name, provider, values, known, suggestions)
+    yield from _targets(document, values, suggestions)
+    yield from _route_names(document, values)
+
+
+def _maps(value: object) -> Mapping[str, Mapping[str, Any]]:
+    return {key: each for key, each in value.items() if isinstance(each, dict)} if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if isinstance(value, list):
+        yield from ((index, each) for index, each in enumerate(value) if isinstance(each, dict))
+
+
+def _access(document: Mapping[str, Any], values: Values) -> Iterator[Problem]:
+    listen = document.get("listen")
+    if "access" in document or not isinstance(listen, dict) or "proxy" not in listen:
+        return
+    try:
+        address = addresses.address(listen["proxy"])
+    except PydanticCustomError:
+        return                              # the schema says so
+    if not address.loopback:
+        path: Path = ("listen", "proxy")
+        message = (
+            "others than this machine could use the gateway without a key: "
+            "write `access: keys`, or `access: open` if that is meant"
+        )
+        yield Problem.at(values.place(path), path, message)
+
+
+def _provider(
+    name: str, provider: Mapping[str, Any], values: Values, known: Known, suggestions: Suggestions
+) -> Iterator[Problem]:
+    path: Path = ("providers", name)
+    dialect = provider.get("dialect")
+    simulated = dialect == "simulator" or (dialect is None and name == "simulator")
+    if "base_url" not in provider and name not in known.addressed and not simulated:
+        near = "" if name in known.vendors else suggestions.meant(name, known.addressed)
+        message = f"missing: mitmgate knows no address for `{shown(name)}`{near}"
+        yield Problem.at(values.owner(path), (*path, "base_url"), message)
+    if isinstance(dialect, str) and known.dialects and dialect not in known.dialects:
+        here = (*path, "dialect")
+        written = values.written(here)
+        near = suggestions.meant(written, known.dialects) or _one_of(known.dialects)
+        yield Problem.at(values.place(here), here, f"unknown dialect `{shown(written)}`{near}")
+    parts = addresses.split(provider.get("base_url"))
+    if parts is None or parts.scheme != "http" or addresses.is_loopback(parts.hostname or ""):
+        return
+    if provider.get("zone") != "internal" and not simulated and _has_secret(name, provider, known):
+        here = (*path, "base_url")
+        message = "a credential would travel in clear text: use https://, or `zone: internal` if the network is yours"
+        yield Problem.at(values.place(here), here, message)
+
+
+def _has_secret(name: str, provider: Mapping[str, Any], known: Known) -> bool:
+    """Written credentials, and those that the vendor table finds in the environment for its own names."""
+    headers = provider.get("headers")
+    if isinstance(headers, dict) and any(header.lower() in _SECRET_HEADERS for header in headers):
+        return True
+    return provider.get("credential") is not None or name in known.vendors
+
+
+def _one_of(words: Collection[str]) -> str:
+    return "; expected one of " + ", ".join(sorted(words))
+
+
+def _targets(document: Mapping[str, Any], values: Values, suggestions: Suggestions) -> Iterator[Problem]:
+    providers = document.get("providers")
+    names = providers if isinstance(providers, dict) else {}
+    serving: list[tuple[Path, Mapping[str, Any]]] = [
+        *((("models", name), model) for name, model in _maps(document.get("models")).items()),
+        *((("routes", index), route) for index, route in _list(document.get("routes"))),
+    ]
+    for path, each in serving:
+        for key in ("targets", "fallback"):
+            for index, target in _list(each.get(key)):
+                provider = target.get("provider")
+                if isinstance(provider, str) and provider not in names:
+                    here = (*path, key, index, "provider")
+                    written = values.written(here)
+                    near = suggestions.meant(written, names) or "; it has to stand under `providers`"
+                    yield Problem.at(values.place(here), here, f"unknown provider `{shown(written)}`{near}")
+
+
+def _route_names(document: Mapping[str, Any], values: Values) -> Iterator[Problem]:
+    first: dict[str, Path] = {}
+    for index, route in _list(document.get("routes")):
+        name, path = route.get("name"), ("routes", index, "name")
+        if not isinstance(name, str):
+            continue
+        if name in first:
+            message = f"the name `{shown(values.written(path))}` is given twice, first at {values.place(first[name])}"
+            yield Problem.at(values.place(path), path, message)
+        else:
+            first[name] = path

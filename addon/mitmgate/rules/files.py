@@ -1,0 +1,70 @@
+"""The files of a rules folder, read with bounds.
+
+The bounds come from the parser, which is pure Python: it reads between 0.7 MB (many short words) and 3 MB a second,
+while `check` answers on any file within a second (THREATS, row 25). So a file is read up to 256 KiB, well below the
+5 MiB that row 25 allows; 256 KiB are some 900 routes, more than `nodes.MOST_NODES` lets into one file.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mitmgate.rules.positions import Place, Problem, shown
+
+LARGEST: Final = 256 << 10                  # bytes of one file
+MOST_FILES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """A file's name inside the folder and its text."""
+
+    name: str
+    text: str
+
+
+def rule_files(folder: Path) -> Iterator[RuleFile | Problem]:
+    """Every `*.yaml` directly in `folder`, in the order of the names; hidden ones (an editor's locks) are not rules."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml") and not name.startswith("."))
+    except OSError as error:
+        yield Problem(str(folder), 1, 1, "", f"the rules folder cannot be read: {error.strerror}")
+        return
+    if not names:
+        yield Problem(str(folder), 1, 1, "", "the folder holds no *.yaml file")
+    if len(names) > MOST_FILES:
+        yield Problem(str(folder), 1, 1, "", f"more than {MOST_FILES:,} files")
+        return
+    for name in names:
+        yield _read(folder, name)
+
+
+def _read(folder: Path, name: str) -> RuleFile | Problem:
+    start = Place(shown(name), 1, 1)
+    real = Path(os.path.realpath(folder / name))
+    if not real.is_relative_to(os.path.realpath(folder)):
+        return Problem.at(start, (), "a link that leads out of the rules folder")
+    try:
+        # NONBLOCK: a named pipe must not hang us. NOFOLLOW: what was checked above is what is opened.
+        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return Problem.at(start, (), "not a regular file")
+            content = file.read(LARGEST + 1)
+    except IsADirectoryError:
+        return Problem.at(start, (), "not a regular file")
+    except OSError as error:
+        return Problem.at(start, (), f"the file cannot be read: {error.strerror}")
+    if len(content) > LARGEST:
+        return Problem.at(start, (), f"the file is larger than {LARGEST >> 10} KiB: split it")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return Problem.at(start, (), "the file is UTF-16: save it as UTF-8")
+    try:
+        return RuleFile(start.file, content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        return Problem.at(Place(start.file, line, column), (), "not UTF-8: save the file as UTF-8")

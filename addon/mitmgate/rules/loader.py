@@ -1,0 +1,102 @@
+"""A folder of YAML files to `Rules`, or to every problem in them at once (DESIGN §4).
+
+The way: files → nodes (bounded, with places) → one merged tree → plain values, the environment expanded → schema and
+cross-checks. A file that cannot be read or parsed is reported together with what its neighbours show alone; what only
+the whole document could show waits until it can be read.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from mitmgate.rules.checks import Known, cross_check
+from mitmgate.rules.files import rule_files
+from mitmgate.rules.merge import merge
+from mitmgate.rules.nodes import Map, compose
+from mitmgate.rules.positions import Place, Problem, RulesError
+from mitmgate.rules.schema import Rules
+from mitmgate.rules.values import Values, read_values
+from mitmgate.rules.wording import Suggestions, no_value, reworded
+
+
+class VendorRow(Protocol):
+    """A row of the vendor table (`providers.vendors`, a floor above), as far as loading asks."""
+
+    @property
+    def base_url(self) -> str | None:
+        """None: it differs per customer, so the rules must say it."""
+        ...
+
+
+def load(
+    folder: Path,
+    environ: Mapping[str, str] = os.environ,
+    known_vendors: Mapping[str, VendorRow] | Collection[str] = (),
+    known_dialects: Collection[str] = (),
+) -> Rules:
+    """The rules of `folder`. Raises `RulesError` with all problems.
+
+    `known_vendors`: provider names whose credential, and as a rule whose address, the vendor table has; names alone
+    are taken to have both. `known_dialects`: what `dialect:` may say; empty: anything.
+    """
+    problems: list[Problem] = []
+    trees: list[Map] = []
+    names: list[str] = []
+    readable = True
+    for file in rule_files(folder):
+        if isinstance(file, Problem):
+            problems.append(file)
+            readable = False
+            continue
+        names.append(file.name)
+        tree, wrong = compose(file.text, file.name)
+        problems += wrong
+        if tree is not None:
+            trees.append(tree)
+        elif wrong:
+            readable = False
+    if not trees:
+        if readable:
+            problems.append(Problem.at(Place(names[0], 1, 1), ("version",), "missing: write `version: 1`"))
+        raise RulesError(problems)
+    whole, twice = merge(trees)
+    values = read_values(whole, environ)
+    problems += twice + values.problems
+    rules, wrong = _validated(values, _known(known_vendors, known_dialects), whole_document=readable)
+    problems = _first_of_each(problems + wrong)
+    if rules is None or problems:
+        raise RulesError(problems)
+    return rules
+
+
+def _known(vendors: Mapping[str, VendorRow] | Collection[str], dialects: Collection[str]) -> Known:
+    if isinstance(vendors, Mapping):
+        return Known(vendors, [name for name, row in vendors.items() if row.base_url is not None], dialects)
+    return Known(vendors, vendors, dialects)
+
+
+def _validated(values: Values, known: Known, *, whole_document: bool) -> tuple[Rules | None, list[Problem]]:
+    suggestions = Suggestions()
+    problems: list[Problem] = []
+    rules: Rules | None = None
+    try:
+        rules = Rules.placed(values.data, values.where())
+    except ValidationError as error:
+        problems = reworded(error, values, suggestions)
+    told = {(problem.file, problem.line, problem.column) for problem in problems}
+    problems += (no_value(path, values) for path in values.empty if values.owner(path) not in told)
+    if not whole_document:
+        return None, [problem for problem in problems if problem.path != "version"]
+    return rules, [*problems, *cross_check(values, known, suggestions)]
+
+
+def _first_of_each(problems: list[Problem]) -> list[Problem]:
+    """One problem for each path: an unset variable is not also a wrong URL. Problems of whole files all stay."""
+    first: dict[tuple[object, ...], Problem] = {}
+    for problem in problems:
+        key = (problem.path,) if problem.path else (problem,)
+        first.setdefault(key, problem)
+    return list(first.values())

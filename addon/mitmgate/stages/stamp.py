@@ -1,0 +1,41 @@
+"""Stamp: the gateway's reply headers (DESIGN §5). The one place where they are named."""
+
+from mitmgate.exchange import Exchange
+
+
+def stamp(exchange: Exchange) -> list[tuple[str, str]]:
+    """The headers of a governed reply as things stand: at the commit of a stream, at the end of all else."""
+    headers = [("x-gateway-request-id", exchange.id), ("x-request-id", exchange.id)]
+    tries = len(exchange.attempts)
+    headers.append(("x-gateway-attempts", str(tries)))
+    plan = exchange.plan
+    places = {id(attempt.target) for attempt in exchange.attempts}
+    headers.append(("x-retry-count", str(max(0, tries - 1))))
+    attempt = exchange.attempt
+    if attempt is not None:
+        provider = attempt.target.provider
+        model = attempt.target.model or exchange.requested_model
+        headers.append(("x-gateway-provider", _clean(provider.name)))
+        if model is not None:
+            headers.append(("x-gateway-model", _clean(model)))
+            headers.append(("x-model-used", _clean(model)))
+        if plan is not None and len(places) > 1 and exchange.requested_model and exchange.refusal is None:
+            headers.append(("x-fallback-from", _clean(exchange.requested_model)))
+    if exchange.chosen is not None:
+        headers.append(("x-gateway-route", exchange.chosen.route))
+    headers.append(("x-gateway-reasoning-effort", _effort(exchange)))
+    headers.append(("x-cache", "BYPASS"))
+    return headers
+
+
+def _effort(exchange: Exchange) -> str:
+    document = exchange.document or {}
+    effort = document.get("reasoning_effort")
+    if effort is None and isinstance(reasoning := document.get("reasoning"), dict):
+        effort = reasoning.get("effort")
+    return effort if isinstance(effort, str) and effort.isascii() and effort.isalpha() and len(effort) <= 16 else "none"
+
+
+def _clean(text: str) -> str:
+    """A name as a header value: visible ASCII, at most 256 characters (RFC 9110, 5.5)."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:256])

@@ -1,0 +1,149 @@
+"""Translate: what this attempt's target is asked, in its own words. Opens the attempt.
+
+Between the same dialects only what a rule changes is edited; a body that no rule changes goes through byte for byte.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+import orjson
+
+from mitmgate.exchange import Attempt, Exchange, Plan, Target, UpstreamRequest
+from mitmgate.jsonedit import put_member
+from mitmgate.stages.services import Services
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+        "transfer-encoding", "upgrade", "expect", "http2-settings",
+    }
+)
+"""RFC 9110, 7.6.1. `upgrade` and `connection` are written anew for a WebSocket."""
+_OURS: Final = frozenset({"host", "content-length", "accept-encoding"})
+_CREDENTIALS: Final = frozenset(
+    {"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie", "ocp-apim-subscription-key", "x-amz-security-token"}
+)
+_SECRET_QUERY: Final = frozenset({"key", "api-key", "api_key", "access_token", "subscription-key"})
+_AZURE_QUERY: Final = frozenset({"api-version"})
+
+
+@lru_cache(4096)
+def _kind(name: str) -> str:
+    """Of a header's name in lower case: drop, credential, encoding or keep."""
+    if name in _HOP_BY_HOP or name in _OURS or name.startswith(("x-gateway-", "proxy-")):
+        return "drop"
+    if name in _CREDENTIALS:
+        return "credential"
+    if name == "sec-websocket-protocol":
+        return "protocol"
+    return "encoding" if name == "content-encoding" else "keep"
+
+
+async def translate(exchange: Exchange, services: Services) -> None:
+    """Set `upstream` for the target at `position` and open its attempt."""
+    plan = exchange.plan
+    assert plan is not None
+    assert exchange.endpoint is not None
+    target = plan.targets[exchange.position]
+    provider = target.provider
+    exchange.attempts.append(Attempt(len(exchange.attempts) + 1, target, services.clock.monotonic()))
+    model = target.model or exchange.requested_model
+    body, splice = _body(exchange, plan, target, model)
+    exchange.upstream = UpstreamRequest(
+        method=exchange.arrival.method,
+        origin=provider.origin,
+        target=exchange.arrival.target if provider.original else _target(exchange, target, model),
+        headers=_headers(exchange, target, edited=body is not None),
+        body=body,
+        splice=splice,
+    )
+
+
+def _target(exchange: Exchange, target: Target, model: str | None) -> str:
+    endpoint = exchange.endpoint
+    assert endpoint is not None
+    path = quote(target.provider.base_path + endpoint.suffix, safe="/:@!$&'()*+,=~-._")
+    query = exchange.arrival.query
+    if query:
+        drop = _SECRET_QUERY | _AZURE_QUERY if endpoint.model is not None else _SECRET_QUERY
+        pairs = parse_qsl(query, keep_blank_values=True)
+        kept = [(name, value) for name, value in pairs if name.lower() not in drop]
+        if exchange.arrival.websocket and model is not None:
+            kept = [(name, model if name == "model" else value) for name, value in kept]
+        query = query if kept == pairs else urlencode(kept)
+    return f"{path}?{query}" if query else path
+
+
+def _headers(exchange: Exchange, target: Target, *, edited: bool) -> tuple[tuple[str, str], ...]:
+    """The client's headers less what is not meant for this provider, plus the provider's own."""
+    provider = target.provider
+    own = provider.headers
+    kept = []
+    for name, value in exchange.request_headers.items():
+        lower = name.lower()
+        kind = _kind(lower)
+        if kind == "drop" or lower in own:
+            continue
+        if kind == "credential" and not provider.original:
+            continue                        # `credential: client` on a named provider is written by authorise
+        if kind == "encoding" and edited:
+            continue                        # the edited body is not encoded
+        if kind == "protocol" and not provider.original and not (value := _without_keys(value)):
+            continue
+        kept.append((lower, value))
+    kept.extend(own.items())
+    if exchange.arrival.websocket:
+        kept.extend((("connection", "Upgrade"), ("upgrade", "websocket")))
+    else:
+        # The reply is read on its way: an encoded stream could not be cut into events as it comes.
+        kept.append(("accept-encoding", "identity"))
+    return tuple(kept)
+
+
+def _without_keys(value: str) -> str:
+    """A Sec-WebSocket-Protocol list without the entries in which browsers carry keys."""
+    kept = [each.strip() for each in value.split(",") if "api-key" not in each.lower() and "token" not in each.lower()]
+    return ", ".join(kept)
+
+
+def _body(
+    exchange: Exchange, plan: Plan, target: Target, model: str | None
+) -> tuple[bytes | None, tuple[int, int, bytes] | None]:
+    """The edited body, or None and a splice: the body goes as it came but for that."""
+    changes = _changes(exchange, plan, target, model)
+    if not changes:
+        return None, None
+    document, raw = exchange.document, exchange.raw
+    if document is None or raw is None:
+        if exchange.model_span is not None and "model" in changes:
+            start, end = exchange.model_span
+            return None, (start, end, str(changes["model"]).encode())
+        return None, None
+    return _edited(raw, document, changes), None
+
+
+def _changes(exchange: Exchange, plan: Plan, target: Target, model: str | None) -> dict[str, Any]:
+    document: Mapping[str, Any] = exchange.document or {}
+    changes: dict[str, Any] = {name: value for name, value in plan.default.items() if name not in document}
+    changes.update({name: value for name, value in plan.force.items() if document.get(name, ...) != value})
+    named_in_path = exchange.endpoint is not None and exchange.endpoint.model is not None
+    if target.model is not None or (named_in_path and not target.provider.original):
+        # Azure's clients name the model in the path alone; elsewhere it stands in the body.
+        if model is not None and document.get("model", exchange.requested_model if exchange.model_span else None) != model:
+            changes["model"] = model
+    return changes
+
+
+def _edited(raw: bytes, document: dict[str, Any], changes: Mapping[str, Any]) -> bytes:
+    edited: bytes | None = raw
+    for name, value in changes.items():
+        edited = put_member(edited, name, value, present=name in document) if edited is not None else None
+    if edited is not None:
+        return edited
+    try:
+        return orjson.dumps({**document, **changes})
+    except TypeError:                       # an integer beyond 64 bits
+        return json.dumps({**document, **changes}, ensure_ascii=False, separators=(",", ":")).encode()
