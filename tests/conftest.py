@@ -1,6 +1,6 @@
 """Fixtures that every test may use: scripted upstreams, gateways, certificates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rig.corporate import CorporateProxy
 from rig.gateway import Gateway, Rules
 from rig.scripted import LoopThread, Upstream, server_context
 from rig.starts import StartGateway, StartUpstream
+from rig.wire import Wires
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +83,14 @@ def corporate_proxy(loop_thread: LoopThread) -> Iterator[CorporateProxy]:
     proxy = CorporateProxy(loop_thread)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+async def wires() -> AsyncIterator[Wires]:
+    """Bare clients, closed with the test."""
+    opened = Wires()
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import collections
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Concatenate
+from typing import Any
 
 from mitmproxy import connection, ctx, http, tls
 from mitmproxy.proxy import server_hooks
@@ -21,7 +21,7 @@ from mitmgate.routing.outcome import PassOn, conclude
 from mitmgate.routing.retry import Situation, next_step
 from mitmgate.runtime import Snapshot
 from mitmgate.stages.authenticate import unidentified
-from mitmgate.stages.match_route import asked
+from mitmgate.stages.match_route import UNMATCHED, asked
 from mitmgate.stages.record import record
 from mitmgate.telemetry.metrics import Metrics
 from mitmgate.telemetry.records import RecordLog
@@ -40,9 +40,9 @@ _MISDIRECTED = "CONNECT, SNI and Host must name the same host and port, and on a
 _CONNECTIONS_PER_ADDRESS = 256              # upstream, for one client connection; mitmproxy's 5 makes parallel calls queue
 
 
-def fail_closed[**P](
-    hook: Callable[Concatenate["Gateway", http.HTTPFlow, P], Awaitable[None] | None],
-) -> Callable[Concatenate["Gateway", http.HTTPFlow, P], Any]:
+def fail_closed(
+    hook: Callable[["Gateway", http.HTTPFlow], Awaitable[None] | None],
+) -> Callable[..., Any]:
     """A bug of ours must not let a flow go on: nothing is armed any more, and the client hears 500."""
 
     def failed(gateway: "Gateway", flow: http.HTTPFlow) -> None:
@@ -62,18 +62,18 @@ def fail_closed[**P](
     if asyncio.iscoroutinefunction(hook):
 
         @functools.wraps(hook)
-        async def waiting(self: "Gateway", flow: http.HTTPFlow, *args: P.args, **kwargs: P.kwargs) -> None:
+        async def waiting(self: "Gateway", flow: http.HTTPFlow) -> None:
             try:
-                await hook(self, flow, *args, **kwargs)
+                await hook(self, flow)
             except Exception:  # noqa: BLE001 - the one broad edge of the house
                 failed(self, flow)
 
         return waiting
 
     @functools.wraps(hook)
-    def at_once(self: "Gateway", flow: http.HTTPFlow, *args: P.args, **kwargs: P.kwargs) -> None:
+    def at_once(self: "Gateway", flow: http.HTTPFlow) -> None:
         try:
-            hook(self, flow, *args, **kwargs)
+            hook(self, flow)
         except Exception:  # noqa: BLE001 - the one broad edge of the house
             failed(self, flow)
 
@@ -176,7 +176,7 @@ class Gateway:
     def tls_clienthello(self, hello: tls.ClientHelloData) -> None:
         """What no rule intercepts is tunnelled, never decrypted."""
         context = hello.context
-        if isinstance(context.client.proxy_mode, ReverseMode) or len(context.layers) <= 2 and context.server.address is None:
+        if isinstance(context.client.proxy_mode, ReverseMode) or (len(context.layers) <= 2 and context.server.address is None):
             return                          # the operators' own destination; TLS to the proxy itself
         host, port = destination(context)
         sni = hello.client_hello.sni
@@ -201,7 +201,7 @@ class Gateway:
             data.server.error = f"denied: {error}"
         except OSError as error:
             data.server.error = f"{error}"
-        except Exception:  # noqa: BLE001 - fail closed: mitmproxy would connect all the same
+        except Exception:
             logger.exception("error in server_connect")
             data.server.error = "gateway error"
 
@@ -271,10 +271,11 @@ class Gateway:
         tunnel = tunnel_of(flow.client_conn)
         reverse = isinstance(flow.client_conn.proxy_mode, ReverseMode)
         try:
-            intercepted = reverse or tunnel is not None or not passage.origin_form and self._intercepts(flow)
+            intercepted = reverse or tunnel is not None or (not passage.origin_form and self._intercepts(flow))
             arrival = bridge.arrival_of(flow, passage, tunnel, intercepted=intercepted)
         except bridge.Misdirected:
-            return self._refuse_early(flow, passage, Refusal("misdirected_request", _MISDIRECTED, headers={"connection": "close"}))
+            refusal = Refusal("misdirected_request", _MISDIRECTED, headers={"connection": "close"})
+            return self._refuse_early(flow, passage, refusal)
         except Refusal as refusal:
             return self._refuse_early(flow, passage, refusal)
         if not arrival.direct and not intercepted:
@@ -306,8 +307,9 @@ class Gateway:
         """A refusal before there is a path or a host to speak of; recorded all the same."""
         client = flow.client_conn.peername[0] if flow.client_conn.peername else ""
         origin = Origin(flow.request.scheme, flow.request.host, flow.request.port)
+        request = flow.request
         arrival = Arrival(
-            passage.origin_form, False, origin, flow.request.method, flow.request.path, "", "", client, flow.request.http_version
+            passage.origin_form, False, origin, request.method, request.path, "", "", client, request.http_version
         )
         self._refuse(flow, self._begin(flow, passage, arrival), refusal)
 
@@ -315,12 +317,13 @@ class Gateway:
         """A path of no API that we know: governed if a route takes it, refused on a base_url call, else let through."""
         arrival = exchange.arrival
         exchange.endpoint = Endpoint("other", "openai", arrival.path)
-        if self.snapshot.table.choose(asked(exchange), direct=False) is not None:
+        chosen = self.snapshot.table.choose(asked(exchange), direct=False)
+        if chosen is not None and (chosen.by_path or not arrival.direct):
             return True
         if arrival.direct:
             raise Refusal("not_found", "No API of this gateway has this path.")
         if self.snapshot.rules.unmatched == "refuse":
-            raise Refusal("refused", "No route of this gateway serves this request, and its rules refuse what they do not name.")
+            raise Refusal("refused", UNMATCHED)
         self.snapshot.shared.in_flight -= 1
         passage.exchange = None
         await self._let_through(flow, passage, arrival, check=False)

@@ -102,6 +102,7 @@ class Chosen:
     route: str                              # its name
     where: str | None                       # file:line; None for what is built in
     targets: tuple[Target, ...]
+    by_path: bool = False                   # its `match:` names a path, so it may serve one of no API that we know
     fallback: tuple[Target, ...] = ()
     strategy: str = "fallback"
     retry: RetryRule = RetryRule()

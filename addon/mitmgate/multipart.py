@@ -18,7 +18,7 @@ MAX_PART_HEADERS: Final = 16 << 10      # bytes, of one part
 MAX_HEADERS: Final = 256 << 10          # bytes, of all parts together
 MAX_VALUE: Final = 1 << 10              # bytes, of a wanted field
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - RFC 9110, section 5.6.2
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*"'
 _PARAMETER: Final = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})=({_TOKEN}|{_QUOTED})")
 _VALUE: Final = re.compile(rf"[ \t]*({_TOKEN}(?:/{_TOKEN})?)")
@@ -69,7 +69,7 @@ def find_fields(body: bytes | mmap.mmap, content_type: str, names: Container[str
         if next_delimiter < 0:
             raise MultipartError("the final boundary of the form is missing")
         if headers_end < 0 or next_delimiter < start + 2:
-            raise MultipartError(f"a part of the form needs a blank line after at most {MAX_PART_HEADERS} bytes of headers")
+            raise MultipartError(f"a part needs a blank line after at most {MAX_PART_HEADERS} bytes of headers")
         end = next_delimiter - 2
         if body[end:next_delimiter] != b"\r\n":
             raise MultipartError("the boundary occurs inside a part of the form, or without CRLF before it")

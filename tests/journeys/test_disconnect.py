@@ -11,7 +11,7 @@ from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import GONE, Upstream
 from rig.starts import StartGateway, StartUpstream
-from rig.wire import Http1, Http2, connect, tunnel
+from rig.wire import Wires
 
 BOUND = 0.1
 """Seconds, of the issue: "client disconnect cancels the upstream call within 100 ms"."""
@@ -80,25 +80,28 @@ def ask(model: str, stream: bool) -> bytes:
     return json.dumps({"model": model, "messages": [{"role": "user", "content": "x"}], "stream": stream}).encode()
 
 
-async def assert_let_go(stand: Stand, upstream: Upstream, left: float, records: int) -> None:
+async def assert_let_go(stand: Stand, where: Where, upstream: Upstream, left: float, records: int) -> None:
     """The upstream call was cancelled in time, nothing else was tried, and the record says why."""
     gone = await upstream.awaited(*GONE, since=left, within=2)
     await asyncio.sleep(0.3)
     assert len(upstream.requests) == 1
     assert stand.spare.seen == []
     record = stand.gateway.records(records + 1)[records]
-    assert record["attempts"][-1]["outcome"] == "client_disconnected"
+    if where.sign:
+        assert record["broken"] == "client_left"  # its status was sent: the reply was broken off
+    else:
+        assert record["attempts"][-1]["outcome"] == "client_disconnected"
     assert gone.at - left < BOUND
 
 
 @pytest.mark.parametrize("where", POINTS, ids=str)
 @pytest.mark.parametrize("upstream", UPSTREAMS)
-async def test_an_http1_client_leaves(stand: Stand, where: Where, upstream: str) -> None:
+async def test_an_http1_client_leaves(wires: Wires, stand: Stand, where: Where, upstream: str) -> None:
     server = stand.upstreams[upstream]
     server.script(where.behaviour())
     stand.spare.script(does.ok())
     records = len(stand.gateway.records())
-    client = Http1(await connect(stand.gateway))
+    client = await wires.direct(stand.gateway)
     body = ask(upstream, where.stream)
     client.send("POST", "/v1/chat/completions", (("host", stand.gateway.authority), *JSON_TYPE), body)
     await server.awaited("request")
@@ -106,33 +109,32 @@ async def test_an_http1_client_leaves(stand: Stand, where: Where, upstream: str)
         await client.until(where.sign)
     else:
         await asyncio.sleep(0.1)
-    await assert_let_go(stand, server, client.leave(), records)
+    await assert_let_go(stand, where, server, client.leave(), records)
 
 
 @pytest.mark.parametrize("where", POINTS, ids=str)
 @pytest.mark.parametrize("upstream", UPSTREAMS)
-async def test_an_http2_client_resets_its_stream(stand: Stand, where: Where, upstream: str) -> None:
+async def test_an_http2_client_resets_its_stream(wires: Wires, stand: Stand, where: Where, upstream: str) -> None:
     """Only that call ends: another one on the same connection is answered afterwards."""
     server = stand.upstreams[upstream]
     server.script(where.behaviour())
     stand.spare.script(does.ok())
     records = len(stand.gateway.records())
-    client = Http2(await tunnel(stand.gateway, alpn="h2")).start()
+    client = await wires.http2(stand.gateway)
     stream = await client.send("POST", "/v1/chat/completions", JSON_TYPE, ask(upstream, where.stream))
     await server.awaited("request")
     if where.sign:
         await client.until(stream, where.sign)
     else:
         await asyncio.sleep(0.1)
-    await assert_let_go(stand, server, client.reset(stream), records)
+    await assert_let_go(stand, where, server, client.reset(stream), records)
     server.script(does.ok())
     after = await client.reply(await client.send("POST", "/v1/chat/completions", JSON_TYPE, ask(upstream, False)))
     assert (after.status, after.whole) == (200, True)
-    await client.close()
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
-async def test_leaving_during_back_off(stand: Stand, http2: bool) -> None:
+async def test_leaving_during_back_off(wires: Wires, stand: Stand, http2: bool) -> None:
     """The upstream asked for a second's wait; nobody is there any more when it is over."""
     server = stand.upstreams["http1"]
     server.script(does.status(429, (("retry-after", "1"),)), does.ok())
@@ -140,13 +142,13 @@ async def test_leaving_during_back_off(stand: Stand, http2: bool) -> None:
     records = len(stand.gateway.records())
     body = ask("http1", True)
     if http2:
-        second = Http2(await tunnel(stand.gateway, alpn="h2")).start()
+        second = await wires.http2(stand.gateway)
         stream = await second.send("POST", "/v1/chat/completions", JSON_TYPE, body)
         await server.awaited("done")
         await asyncio.sleep(0.2)
         second.reset(stream)
     else:
-        first = Http1(await connect(stand.gateway))
+        first = await wires.direct(stand.gateway)
         first.send("POST", "/v1/chat/completions", (("host", stand.gateway.authority), *JSON_TYPE), body)
         await server.awaited("done")
         await asyncio.sleep(0.2)
@@ -155,15 +157,13 @@ async def test_leaving_during_back_off(stand: Stand, http2: bool) -> None:
     assert len(server.requests) == 1
     assert stand.spare.seen == []
     assert stand.gateway.records(records + 1)[records]["code"] is None
-    if http2:
-        await second.close()
 
 
-async def test_leaving_while_the_request_is_still_coming(stand: Stand) -> None:
+async def test_leaving_while_the_request_is_still_coming(wires: Wires, stand: Stand) -> None:
     """Half a body: nothing has gone upstream, and nothing goes."""
     server = stand.upstreams["http1"]
     server.script(does.ok())
-    client = Http1(await connect(stand.gateway))
+    client = await wires.direct(stand.gateway)
     body = ask("http1", False)
     headers = (("host", stand.gateway.authority), *JSON_TYPE, ("content-length", str(len(body) + 100)))
     client.send("POST", "/v1/chat/completions", headers, body)

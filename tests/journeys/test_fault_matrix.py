@@ -223,7 +223,7 @@ def test_at_the_first_of_two(stand: Stand, row: Row) -> None:
     assert_answered(reply, streamed=row.streamed)
     assert reply.headers["x-gateway-attempts"] == "2"
     assert reply.headers["x-retry-count"] == "1"
-    assert reply.headers["x-fallback-from"] == ("model-first" if row.behaviour else "model-dead")
+    assert reply.headers["x-fallback-from"] == ("two" if row.behaviour else "dead-two")
     assert reply.headers["x-model-used"] == "model-second"
     assert reply.headers["x-gateway-provider"] == "second"
     assert "x-should-retry" not in reply.headers
@@ -324,7 +324,7 @@ def test_a_dead_credential_of_ours_goes_to_the_next_target(stand: Stand, code: i
     stand.second.script(does.ok())
     reply = stand.ask("two", stream=False)
     assert_answered(reply, streamed=False)
-    assert reply.headers["x-fallback-from"] == "model-first"
+    assert reply.headers["x-fallback-from"] == "two"
 
 
 def test_redirects_are_not_followed(stand: Stand) -> None:

@@ -15,10 +15,10 @@ from wsproto.events import BytesMessage, Event, TextMessage
 from rig import behaviours as does
 from rig.clients import CLIENT_KEY, plain, trust
 from rig.corporate import CorporateProxy
-from rig.gateway import Gateway, free_ports
+from rig.gateway import free_ports
 from rig.scripted import Upstream
 from rig.starts import StartGateway, StartUpstream
-from rig.wire import Http1, Http2, Streams, connect, tunnel
+from rig.wire import Http1, Streams, Wires, connect, tunnel
 
 JSON_TYPE = (("content-type", "application/json"),)
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
@@ -50,23 +50,22 @@ def rules(*targets: dict[str, Any], **more: Any) -> dict[str, Any]:
 # HTTP/2 clients
 
 
-async def test_thirty_parallel_http2_calls(gateway: StartGateway, upstream: StartUpstream) -> None:
+async def test_thirty_parallel_http2_calls(wires: Wires, gateway: StartGateway, upstream: StartUpstream) -> None:
     """One HTTP/2 connection, an HTTP/1.1 upstream that takes a second: no queue for upstream connections."""
     server = upstream(does.after(1.0, does.ok()))
-    client = Http2(await tunnel(gateway(rules(provider(server))), alpn="h2")).start()
+    client = await wires.http2(gateway(rules(provider(server))))
     began = time.monotonic()
     streams = [await client.send("POST", "/v1/chat/completions", JSON_TYPE, ASK) for _ in range(30)]
     answers = [await client.reply(stream) for stream in streams]
     took = time.monotonic() - began
-    await client.close()
     assert [answer.status for answer in answers] == [200] * 30
     assert len(server.requests) == 30
     assert took < 3
 
 
-async def test_an_http2_client_gets_headers_and_errors(gateway: StartGateway, upstream: StartUpstream) -> None:
+async def test_an_http2_client_gets_headers_and_errors(wires: Wires, gateway: StartGateway, upstream: StartUpstream) -> None:
     server = upstream(does.status(500), does.ok())
-    client = Http2(await tunnel(gateway(rules(provider(server))), alpn="h2")).start()
+    client = await wires.http2(gateway(rules(provider(server))))
     failed = await client.reply(await client.send("POST", "/v1/chat/completions", JSON_TYPE, ASK))
     assert (failed.status, json.loads(failed.body)["error"]["message"]) == (500, "scripted failure")
     assert failed.header("x-gateway-attempts") == "1"
@@ -74,7 +73,6 @@ async def test_an_http2_client_gets_headers_and_errors(gateway: StartGateway, up
     served = await client.reply(await client.send("POST", "/v1/chat/completions", JSON_TYPE, ASK))
     assert served.status == 200
     assert served.header("x-gateway-request-id") not in (None, failed.header("x-gateway-request-id"))
-    await client.close()
 
 
 # TLS and HTTP/2 upstream
@@ -258,11 +256,11 @@ async def test_web_sockets_carry_frames_both_ways(
 # Request bodies
 
 
-async def test_expect_100_continue(gateway: StartGateway, upstream: StartUpstream) -> None:
+async def test_expect_100_continue(wires: Wires, gateway: StartGateway, upstream: StartUpstream) -> None:
     """The client waits for its 100; two attempts follow, each with the whole body and without Expect."""
     failing, server = upstream(does.status(500)), upstream(does.ok())
     gate = gateway(rules(provider(failing), provider(server)))
-    client = Http1(await connect(gate))
+    client = await wires.direct(gate)
     headers = (("host", gate.authority), *JSON_TYPE, ("content-length", str(len(ASK))), ("expect", "100-continue"))
     client.send("POST", "/v1/chat/completions", headers)
     assert (await client.head()).status == 100
@@ -274,11 +272,11 @@ async def test_expect_100_continue(gateway: StartGateway, upstream: StartUpstrea
 
 
 @pytest.mark.parametrize("trailers", ["", "x-checksum: 1\r\n"], ids=["plain", "with-trailers"])
-async def test_a_chunked_request(gateway: StartGateway, upstream: StartUpstream, trailers: str) -> None:
+async def test_a_chunked_request(wires: Wires, gateway: StartGateway, upstream: StartUpstream, trailers: str) -> None:
     """Routed like any other. Trailers must not make it hang: an answer comes, and what goes upstream is whole."""
     server = upstream(does.ok())
     gate = gateway(rules(provider(server)))
-    client = Http1(await connect(gate))
+    client = await wires.direct(gate)
     client.send("POST", "/v1/chat/completions", (("host", gate.authority), *JSON_TYPE, ("transfer-encoding", "chunked")))
     for at in range(0, len(ASK), 16):
         piece = ASK[at : at + 16]
@@ -320,11 +318,11 @@ def test_a_large_multipart_body_survives_a_failed_attempt(
         assert each.requests[0].header("content-type") == form.headers["content-type"]
 
 
-async def test_trailers_of_an_upstream_do_not_hang(gateway: StartGateway, upstream: StartUpstream) -> None:
+async def test_trailers_of_an_upstream_do_not_hang(wires: Wires, gateway: StartGateway, upstream: StartUpstream) -> None:
     """mitmproxy's parser raises on them: the attempt fails, and another target answers well before any deadline."""
     trailing, server = upstream(does.with_trailers()), upstream(does.ok("second"))
-    gate: Gateway = gateway(rules(provider(trailing), provider(server)))
-    client = Http1(await connect(gate))
+    gate = gateway(rules(provider(trailing), provider(server)))
+    client = await wires.direct(gate)
     client.send("POST", "/v1/chat/completions", (("host", gate.authority), *JSON_TYPE), ASK)
     answer = await client.reply(within=8)
     client.leave()
@@ -333,14 +331,14 @@ async def test_trailers_of_an_upstream_do_not_hang(gateway: StartGateway, upstre
 
 
 async def test_a_refused_target_is_asked_again_on_the_same_connection(
-    gateway: StartGateway, upstream: StartUpstream
+    wires: Wires, gateway: StartGateway, upstream: StartUpstream
 ) -> None:
     """mitmproxy remembers a failed connection for as long as the client stays; the gateway must not."""
     server = upstream(does.ok())
     target = provider(server)
     server.close()
     gate = gateway(rules(target))
-    client = Http1(await connect(gate))
+    client = await wires.direct(gate)
     client.send("POST", "/v1/chat/completions", (("host", gate.authority), *JSON_TYPE), ASK)
     assert (await client.reply()).status == 502
     back = await asyncio.start_server(_two_bytes, "127.0.0.1", server.port)

@@ -14,7 +14,7 @@ from rig import clients
 from rig.gateway import Gateway, shipped_rules
 from rig.scripted import Upstream
 from rig.starts import StartGateway, StartUpstream
-from rig.wire import Http1, Http2, connect, tunnel
+from rig.wire import Wires
 
 SAY: list[Any] = [{"role": "user", "content": "count"}]
 ASK = json.dumps({"model": "m", "messages": SAY, "stream": True}).encode()
@@ -78,10 +78,10 @@ async def test_events_are_not_held_back(gate: Gateway, server: Upstream) -> None
     assert 1.1 < moments[2] < 1.6
 
 
-async def test_a_role_alone_does_not_commit(gate: Gateway, server: Upstream) -> None:
+async def test_a_role_alone_does_not_commit(wires: Wires, gate: Gateway, server: Upstream) -> None:
     """Nothing at all goes out before the first content, the status line included."""
     server.script(does.chunks(does.ROLE, b": ping\n\n", does.word(0), does.STOP + does.DONE, gap=0.3))
-    client = Http1(await connect(gate))
+    client = await wires.direct(gate)
     client.send("POST", "/v1/chat/completions", (("host", gate.authority), *JSON_TYPE), ASK)
     asked = time.monotonic()
     await client.head()
@@ -120,10 +120,10 @@ def test_each_line_end_at_any_cut(gate: Gateway, server: Upstream, end: bytes, s
     assert reply.content == body
 
 
-async def test_the_connection_is_kept_after_a_stream(gate: Gateway, server: Upstream) -> None:
+async def test_the_connection_is_kept_after_a_stream(wires: Wires, gate: Gateway, server: Upstream) -> None:
     """One client connection: a whole stream, a broken one, an answer of known length, a stream again."""
     server.script(does.ok(), does.cut(), does.ok(), does.ok())
-    client = Http1(await connect(gate))
+    client = await wires.direct(gate)
     whole = json.dumps({"model": "m", "messages": SAY}).encode()
     bodies = []
     for ask in (ASK, ASK, whole, ASK):
@@ -139,16 +139,15 @@ async def test_the_connection_is_kept_after_a_stream(gate: Gateway, server: Upst
     assert bodies[3] == bodies[0]
 
 
-async def test_a_broken_stream_ends_well_over_http2(gate: Gateway, server: Upstream) -> None:
+async def test_a_broken_stream_ends_well_over_http2(wires: Wires, gate: Gateway, server: Upstream) -> None:
     server.script(does.cut(), does.ok())
-    client = Http2(await tunnel(gate, alpn="h2")).start()
+    client = await wires.http2(gate)
     broken = await client.reply(await client.send("POST", "/v1/chat/completions", JSON_TYPE, ASK))
     assert (broken.status, broken.whole, broken.fault) == (200, True, None)
     last = broken.body.rstrip(b"\n").split(b"\n\n")[-1]
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_broken"
     again = await client.reply(await client.send("POST", "/v1/chat/completions", JSON_TYPE, ASK))
     assert again.body.endswith(does.DONE)
-    await client.close()
 
 
 def test_streams_are_asked_for_uncompressed(gate: Gateway, server: Upstream) -> None:

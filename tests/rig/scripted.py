@@ -56,7 +56,11 @@ async def _cancel_all() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One line of an upstream's log: accept, head, request, closed, reset, rst, done, error."""
+    """One line of an upstream's log.
+
+    Theirs: accept, head, request, closed, reset, rst. Ours: done (a body's proper end), ours (we hung up or reset),
+    error (what came could not be read).
+    """
 
     at: float
     kind: str
@@ -95,6 +99,11 @@ class Upstream:
     def count(self, *kinds: str) -> int:
         """How many lines of these kinds the log holds."""
         return sum(line.kind in kinds for line in self.seen)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has come since the log was emptied; connections of before may have ended."""
+        return not self.count("accept", "head", "request")
 
     def find(self, *kinds: str, since: float = 0.0) -> Seen | None:
         """The first line of these kinds at or after `since`."""
@@ -186,12 +195,18 @@ class Wire(asyncio.StreamReaderProtocol):
 
     def abort(self) -> None:
         """Resets the connection, with a TCP RST even where nothing is unread."""
-        self.ours = True
+        self.hanging_up()
         raw = self.writer.get_extra_info("socket")
         if raw is not None:
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
+
+    def hanging_up(self) -> None:
+        """We go first: what the other side does now is no news."""
+        if not self.ours:
+            self.ours = True
+            self.note("ours")
 
     def eof_received(self) -> bool:
         """The other side closed in good order."""
@@ -256,7 +271,7 @@ class Http1Reply:
         self._wire.abort()
 
     async def hang_up(self) -> None:
-        self._wire.ours = True
+        self._wire.hanging_up()
         self._wire.writer.close()
 
     async def silence(self) -> None:
@@ -338,10 +353,11 @@ class Http2Reply:
 
     async def reset(self) -> None:
         self._session.h2.reset_stream(self._stream, 2)
+        self._session.wire.note("ours", str(self._stream))
         await self._session.flush()
 
     async def hang_up(self) -> None:
-        self._session.wire.ours = True
+        self._session.wire.hanging_up()
         self._session.wire.writer.close()
 
     async def silence(self) -> None:

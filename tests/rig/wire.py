@@ -58,6 +58,37 @@ async def secure(streams: Streams, gateway: Gateway, host: str, *, alpn: str | N
     return streams
 
 
+class Wires:
+    """Opens wires to a gateway, and closes those that a test left open."""
+
+    def __init__(self) -> None:
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def direct(self, gateway: Gateway) -> "Http1":
+        """HTTP/1.1 to the gateway's port."""
+        return Http1(self._kept(await connect(gateway)))
+
+    async def intercepted(self, gateway: Gateway) -> "Http1":
+        """HTTP/1.1 inside a tunnel to api.openai.com."""
+        return Http1(self._kept(await tunnel(gateway)))
+
+    async def http2(self, gateway: Gateway) -> "Http2":
+        """HTTP/2 inside a tunnel to api.openai.com."""
+        return Http2(self._kept(await tunnel(gateway, alpn="h2"))).start()
+
+    async def close(self) -> None:
+        """Breaks what is still open, and waits until it is gone."""
+        for writer in self._writers:
+            writer.transport.abort()
+        closing = (asyncio.wait_for(writer.wait_closed(), 2) for writer in self._writers)
+        await asyncio.gather(*closing, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    def _kept(self, streams: Streams) -> Streams:
+        self._writers.append(streams[1])
+        return streams
+
+
 class Http1:
     """An HTTP/1.1 client; one request at a time."""
 
@@ -131,7 +162,7 @@ class _Stream:
 
 
 class Http2:
-    """An HTTP/2 client; many requests at once. Needs `start`, and `close` at the end."""
+    """An HTTP/2 client; many requests at once. Needs `start`."""
 
     def __init__(self, streams: Streams) -> None:
         self.reader, self.writer = streams
@@ -188,12 +219,10 @@ class Http2:
         self._flush()
         return time.monotonic()
 
-    async def close(self) -> None:
-        """Breaks the connection."""
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+    def leave(self) -> float:
+        """Breaks the connection; the moment (monotonic)."""
         self.writer.transport.abort()
+        return time.monotonic()
 
     def _flush(self) -> None:
         self.writer.write(self._h2.data_to_send())
@@ -204,6 +233,8 @@ class Http2:
                 for happened in self._h2.receive_data(received):
                     self._happened(happened)
                 self._flush()
+        except ConnectionError:
+            pass  # told to each stream that had not ended
         finally:
             for state in self._streams.values():
                 if not state.ended.is_set():

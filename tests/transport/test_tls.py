@@ -32,11 +32,11 @@ class Bench:
         self.upstream: UpstreamTls | None = None
         self.authority = authority
         self.addon = GatewayTlsConfig(authority, lambda server: self.upstream)
-        self.master = taddons.context(self.addon)  # type: ignore[no-untyped-call]
+        self.master = taddons.context(self.addon)
 
     def set(self, **options: object) -> None:
         """Changes mitmproxy's options, as the command line does."""
-        self.master.configure(self.addon, **options)  # type: ignore[no-untyped-call]
+        self.master.configure(self.addon, **options)
 
     def context(self, sni: str | None = None) -> context.Context:
         client = connection.Client(peername=("127.0.0.1", 50000), sockname=("127.0.0.1", 8080), timestamp_start=0)
@@ -315,10 +315,13 @@ def test_an_address_and_a_name_of_the_rules_are_verified(bench: Bench, tmp_path:
     assert data.conn.sni == "up.example"
 
 
-def test_an_original_destination_keeps_the_clients_name(bench: Bench) -> None:
+def test_the_clients_name_counts_only_where_nothing_but_an_address_is_known(bench: Bench) -> None:
     assert bench.dial("192.0.2.1", client_sni="api.openai.com").conn.sni == "api.openai.com"
-    bench.upstream = UpstreamTls()
-    assert bench.dial("192.0.2.1", client_sni="api.openai.com").conn.sni == "192.0.2.1"
+    assert bench.dial("192.0.2.1").conn.sni == "192.0.2.1"
+    assert bench.dial("up.example", client_sni="api.openai.com").conn.sni == "up.example"
+    assert bench.dial("192.0.2.1", sni="up.example", client_sni="api.openai.com").conn.sni == "up.example"
+    bench.upstream = UpstreamTls(sni="two.example")
+    assert bench.dial("192.0.2.1", sni="up.example", client_sni="api.openai.com").conn.sni == "two.example"
 
 
 def test_nothing_switches_verification_off(bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -40,6 +40,7 @@ def _compile(
         origin, path = split_url(url)
     authorisation = vendor.authorisation if dialect == vendor.dialect else DIALECT_AUTHORISATION.get(dialect, "bearer")
     client, credential = _credential(rule, vendor, folder, environ)
+    proxy, proxy_credential = _proxy(rule, rules, origin, folder, environ)
     needs = vendor.variable is not None or rule.credential is not None
     return Provider(
         name=name,
@@ -55,7 +56,8 @@ def _compile(
         client_cert=_path(rule.client_cert, folder),
         zone=rule.zone,
         region=rule.region,
-        **_proxy(rule, rules, origin, folder, environ),
+        proxy=proxy,
+        proxy_credential=proxy_credential,
     )
 
 
@@ -74,7 +76,8 @@ def _credential(
     several: Sequence[schema.Credential | str] = given if isinstance(given, tuple) else (given,)
     if any(each == "client" or (isinstance(each, schema.Credential) and each.client) for each in several):
         return True, None
-    found = [source for each in several if isinstance(each, schema.Credential) and (source := read_credential(each, folder, environ))]
+    sources = [read_credential(each, folder, environ) for each in several if isinstance(each, schema.Credential)]
+    found = [source for source in sources if source is not None]
     if not found:
         return False, None
     return False, found[0] if len(found) == 1 else AnyCredential(found)
@@ -94,16 +97,16 @@ def read_credential(given: schema.Credential, folder: Path, environ: Mapping[str
 
 def _proxy(
     rule: schema.Provider, rules: schema.Rules, origin: Origin, folder: Path, environ: Mapping[str, str]
-) -> dict[str, Origin | Credential | None]:
+) -> tuple[Origin | None, Credential | None]:
     egress = rules.egress
     if rule.proxy == "none":
-        return {"proxy": None, "proxy_credential": None}
+        return None, None
     if rule.proxy is not None:
-        return {"proxy": split_url(rule.proxy)[0], "proxy_credential": None}
+        return split_url(rule.proxy)[0], None
     if egress is None or egress.proxy is None or _exempt(origin, egress.no_proxy):
-        return {"proxy": None, "proxy_credential": None}
+        return None, None
     credential = read_credential(egress.credential, folder, environ) if egress.credential else None
-    return {"proxy": split_url(egress.proxy)[0], "proxy_credential": credential}
+    return split_url(egress.proxy)[0], credential
 
 
 def _exempt(origin: Origin, patterns: Sequence[str]) -> bool:

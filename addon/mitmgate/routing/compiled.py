@@ -4,10 +4,10 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mitmgate.exchange import Chosen, Deadlines, Provider, RetryRule, Target
-from mitmgate.providers.catalogue import context_window, models_of
 from mitmgate.dialects.registry import SPEAKS_OPENAI
-from mitmgate.routing.globs import Globs
+from mitmgate.exchange import Chosen, Deadlines, Provider, RetryRule, Target
+from mitmgate.globs import Globs
+from mitmgate.providers.catalogue import context_window, models_of
 from mitmgate.routing.match import Asked, Match, Route, first_match
 from mitmgate.rules import schema
 
@@ -58,6 +58,7 @@ def _filled(route: Route, captured: str) -> Chosen:
     return Chosen(
         route=route.name,
         where=route.where,
+        by_path=route.match.path is not None,
         targets=filled(route.targets) if route.captures else route.targets,
         fallback=filled(route.fallback) if route.captures else route.fallback,
         strategy=route.strategy,
@@ -89,7 +90,7 @@ def compile_routes(rules: schema.Rules, providers: Mapping[str, Provider], where
         written = where.get(place)
         first, then = targets(rule.targets, written or place), targets(rule.fallback, written or place)
         if not first and not then:
-            dead.append(f"{written or place}: {name} has no active target: every provider is disabled or without its credential")
+            dead.append(f"{written or place}: {name} has no active target: its providers are disabled or lack their credential")
         return Route(
             name=name,
             match=match,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mitmgate.exchange import Deadlines, RetryRule, Target
-from mitmgate.routing.globs import Globs
+from mitmgate.globs import Globs
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

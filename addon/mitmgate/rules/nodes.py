@@ -111,6 +111,8 @@ _PLAINER: Final = (
     ("expected <block end>", "the indentation does not fit the lines above", False),
     ("expected ',' or ']'", "a list in brackets that is not closed, or holds text that must be in quotes", True),
     ("expected ',' or '}'", "a map in braces that is not closed, or holds text that must be in quotes", True),
+    ("found '<stream end>'", "the file ends where a value is expected: a list or map is not closed", False),
+    ("expected the node content", "a value is expected here: text that begins with a YAML sign must be in quotes", False),
     ("unexpected end of stream", "a text in quotes that is not closed", True),
     ("sequence entries are not allowed", "a `- ` where none is expected: check the indentation", False),
     ("unknown escape character", "an unknown `\\` sequence: use single quotes, where `\\` has no meaning", False),

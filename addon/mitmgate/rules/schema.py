@@ -85,7 +85,7 @@ OneCredential = Annotated[
 
 
 def _one_or_several(value: object) -> str:
-    return "<several>" if isinstance(value, list) else "<one>"
+    return "<several>" if isinstance(value, list | tuple) else "<one>"     # a tuple: when the rules are dumped
 
 
 # The tags are in the paths of pydantic's errors; no key of the rules looks like them, so `wording` can leave them out.

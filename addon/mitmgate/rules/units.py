@@ -59,8 +59,10 @@ def text(value: object) -> str:
     return str(value)                       # never the `Expanded` that it may be
 
 
-def secret(value: object) -> str:
+def secret(value: object) -> str | SecretStr:
     """A secret's text; it may have several lines."""
+    if isinstance(value, SecretStr):
+        return value
     if not isinstance(value, str):
         raise expected("text")
     if not value:

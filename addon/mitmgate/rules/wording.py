@@ -142,7 +142,7 @@ def found(node: Node, path: Path) -> str:
         case Items():
             return "a list" if node.items else "an empty list"
     if "credential" in path or (path[0] in ("providers", "egress") and _KEPT_QUIET.intersection(map(str, path))):
-        return "a number" if _is_number(node) else "other text" if node.text else "nothing"
+        return "a number" if _is_number(node) else "something else"
     if node.plain and not node.text:
         return "nothing"
     if node.plain and "${" not in node.text and not isinstance(_resolved(node), str):
@@ -153,7 +153,10 @@ def found(node: Node, path: Path) -> str:
 
 
 def _is_number(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.plain and isinstance(_resolved(node), int | float)
+    if not isinstance(node, Scalar) or not node.plain:
+        return False
+    value = _resolved(node)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _resolved(node: Scalar) -> object:

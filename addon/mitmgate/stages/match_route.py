@@ -5,6 +5,8 @@ from mitmgate.exchange import Chosen, Exchange, Provider, Target
 from mitmgate.routing.match import Asked
 from mitmgate.stages.services import Services
 
+UNMATCHED = "No route of this gateway serves this request, and its rules refuse what they do not name."
+
 
 def asked(exchange: Exchange) -> Asked:
     """What matching looks at, of one exchange."""
@@ -33,7 +35,7 @@ def _unmatched(exchange: Exchange, services: Services) -> Chosen:
             raise Refusal("not_found", "No route of this gateway serves this endpoint.")
         raise Refusal("model_not_found", "No route of this gateway serves this model.", param="model")
     if services.rules.unmatched == "refuse":
-        raise Refusal("refused", "No route of this gateway serves this request, and its rules refuse what they do not name.")
+        raise Refusal("refused", UNMATCHED)
     target = Target(original_destination(exchange))
     return Chosen("original", None, (target,))
 

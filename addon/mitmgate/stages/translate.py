@@ -114,9 +114,10 @@ def _body(
 ) -> tuple[bytes | None, tuple[int, int, bytes] | None]:
     """The edited body, or None and a splice: the body goes as it came but for that."""
     changes = _changes(exchange, plan, target, model)
-    if not changes:
-        return None, None
     document, raw = exchange.document, exchange.raw
+    if not changes:
+        # What was read is what is sent: an encoding that two servers may undo in two ways does not travel.
+        return (raw if "content-encoding" in exchange.request_headers else None), None
     if document is None or raw is None:
         if exchange.model_span is not None and "model" in changes:
             start, end = exchange.model_span
@@ -130,10 +131,11 @@ def _changes(exchange: Exchange, plan: Plan, target: Target, model: str | None) 
     changes: dict[str, Any] = {name: value for name, value in plan.default.items() if name not in document}
     changes.update({name: value for name, value in plan.force.items() if document.get(name, ...) != value})
     named_in_path = exchange.endpoint is not None and exchange.endpoint.model is not None
-    if target.model is not None or (named_in_path and not target.provider.original):
-        # Azure's clients name the model in the path alone; elsewhere it stands in the body.
-        if model is not None and document.get("model", exchange.requested_model if exchange.model_span else None) != model:
-            changes["model"] = model
+    # Azure's clients name the model in the path alone; elsewhere it stands in the body.
+    wanted = target.model is not None or (named_in_path and not target.provider.original)
+    present = document.get("model", exchange.requested_model if exchange.model_span else None)
+    if wanted and model is not None and present != model:
+        changes["model"] = model
     return changes
 
 

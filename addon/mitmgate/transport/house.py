@@ -104,7 +104,7 @@ class House:
         self._servers = proxyserver.Proxyserver()
         scope = Scope.of(self.snapshot.rules, self.snapshot.intercept, self.own_addresses)
         gateway = self.gateway = Gateway(self.snapshot, scope, self.metrics, self.records, self._pipeline)
-        self.master.addons.add(
+        self.master.load(
             core.Core(),
             GatewayNextLayer(scope.intercepts, self.master.addons.start),
             self._servers,
@@ -166,7 +166,7 @@ class House:
             await self._simulator.stop()
 
     async def _watch_start(self, welcome: Callable[[], None]) -> None:
-        while not len(self._servers.servers) or self._servers.servers.is_updating:
+        while not len(self._servers.servers) or self._servers.servers.is_updating:  # noqa: ASYNC110 - mitmproxy tells nobody
             await asyncio.sleep(_POLL)
         if all(server.is_running for server in self._servers.servers):
             self.served = True
@@ -175,12 +175,12 @@ class House:
             for server in self._servers.servers:
                 if server.last_exception is not None:
                     logger.error("%s", server.last_exception)
-            self.master.shutdown()
+            self.master.end()
 
     def stop(self) -> None:
         """Drain, then end. The second call ends at once."""
         if self._drained is not None:
-            self.master.shutdown()
+            self.master.end()
             return
         self.shared.draining = True
         self._drained = asyncio.ensure_future(self._drain())
@@ -189,8 +189,8 @@ class House:
         """What is in flight ends, within `limits.drain`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.snapshot.rules.limits.drain
-        while self.shared.in_flight > 0 and loop.time() < deadline:
+        while self.shared.in_flight > 0 and loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every exchange
             await asyncio.sleep(_POLL)
         if self.shared.in_flight > 0:
             logger.warning("%d exchanges were still in flight at the end of the drain", self.shared.in_flight)
-        self.master.shutdown()
+        self.master.end()

@@ -6,7 +6,7 @@ header; chunked trailers raise NotImplementedError, after which the peer hangs.
 
 from typing import Final
 
-from h11 import EndOfMessage
+from h11 import Data, EndOfMessage
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.net.http import http1
@@ -24,7 +24,8 @@ class GatewayHttp1Server(Http1Server):
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """As mitmproxy's; an oversized head is 431, a malformed one 400, both in our shape."""
-        if isinstance(event, events.DataReceived) and len(self.buf) > LONGEST_HEAD and b"\r\n\r\n" not in bytes(self.buf)[:LONGEST_HEAD]:
+        longer = isinstance(event, events.DataReceived) and len(self.buf) > LONGEST_HEAD
+        if longer and b"\r\n\r\n" not in bytes(self.buf)[:LONGEST_HEAD]:
             yield commands.SendData(self.conn, _closing("headers_too_large", "The request's head is too large."))
             yield commands.CloseConnection(self.conn)
             self.state = self.done
@@ -38,13 +39,14 @@ class GatewayHttp1Server(Http1Server):
 def _closing(code: str, message: str) -> bytes:
     response = error_response(code, message)
     response.headers["connection"] = "close"
-    return http1.assemble_response(response)
+    assembled: bytes = http1.assemble_response(response)
+    return assembled
 
 
 class TrailerlessChunkedReader(ChunkedReader):
     """Reads a chunked body and drops its trailers, as a recipient may (RFC 9110, 6.5.1)."""
 
-    def __call__(self, buf: ReceiveBuffer) -> object:
+    def __call__(self, buf: ReceiveBuffer) -> Data | EndOfMessage | None:
         """The next h11 event, or None; as the base's, but for trailers."""
         event = super().__call__(buf)
         return EndOfMessage() if isinstance(event, EndOfMessage) and event.headers else event

@@ -14,10 +14,11 @@ from mitmproxy.proxy.layers.http import (
     HttpStream,
 )
 
-from mitmgate.transport.attempts import AttemptConnection, AttemptStream, DeadlinePassed
+from mitmgate.transport.attempts import AttemptConnection, AttemptStream
 from mitmgate.transport.http1 import GatewayHttp1Server
 from mitmgate.transport.http2 import GatewayHttp2Server
 from mitmgate.transport.passage import tag, tag_of
+from mitmgate.transport.stream import DeadlinePassed
 
 
 class Tick(commands.RequestWakeup):

@@ -25,17 +25,17 @@ class DirectAddons(AddonManager):
     """Calls handlers from a table. An exception is logged; what follows from it is the addon's to decide."""
 
     def __init__(self, master: Master) -> None:
-        super().__init__(master)
+        super().__init__(master)  # type: ignore[no-untyped-call]
         self._table: dict[str, Handlers] = {}
         self._started: dict[int, asyncio.Task[None]] = {}
 
     def register(self, addon: Any) -> Any:
         self._table.clear()
-        return super().register(addon)
+        return super().register(addon)  # type: ignore[no-untyped-call]
 
     def remove(self, addon: Any) -> None:
         self._table.clear()
-        super().remove(addon)
+        super().remove(addon)  # type: ignore[no-untyped-call]
 
     def handlers(self, event: hooks.Hook) -> Handlers:
         """Everybody who listens to this event, in order."""
@@ -54,7 +54,7 @@ class DirectAddons(AddonManager):
         for position, handler in enumerate(handlers):
             try:
                 result = handler(*args)
-            except Exception:  # noqa: BLE001 - the edge: an addon's bug must not take the connection's task down
+            except Exception:
                 logger.exception("error in %s", hook.name)
                 continue
             if result is not None and inspect.isawaitable(result):
@@ -83,14 +83,14 @@ class DirectAddons(AddonManager):
         try:
             if first is not None:
                 await first
-        except Exception:  # noqa: BLE001 - as in `start`
+        except Exception:
             logger.exception("error in %s", name)
         for handler in handlers:
             try:
                 result = handler(*args)
                 if result is not None and inspect.isawaitable(result):
                     await result
-            except Exception:  # noqa: BLE001 - as in `start`
+            except Exception:
                 logger.exception("error in %s", name)
 
 
@@ -101,3 +101,11 @@ class SlimMaster(Master):
         super().__init__(options)
         self._legacy_log_events.uninstall()     # it fires an event for each log line
         self.addons: DirectAddons = DirectAddons(self)
+
+    def load(self, *addons: object) -> None:
+        """Add addons, in order."""
+        self.addons.add(*addons)  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        """Stop serving; `run` returns."""
+        self.shutdown()  # type: ignore[no-untyped-call]

@@ -64,7 +64,7 @@ BROKEN: Final[Mapping[Broken, str]] = {
 }
 
 
-PASS = "pass"  # noqa: S105 - the addon's explicit word that a request goes through as it came, ungoverned
+PASS = "pass"
 
 
 @dataclass(slots=True)

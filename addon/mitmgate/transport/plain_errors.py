@@ -5,7 +5,9 @@ from mitmproxy import http
 from mitmgate.errors import CODES, error_body
 
 
-def error_response(code: str, message: str, *, status: int | None = None, headers: dict[str, str] | None = None) -> http.Response:
+def error_response(
+    code: str, message: str, *, status: int | None = None, headers: dict[str, str] | None = None
+) -> http.Response:
     """An error of `CODES` in OpenAI's shape."""
     return http.Response.make(
         status or CODES[code].status,

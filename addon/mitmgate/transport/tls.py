@@ -62,7 +62,7 @@ class GatewayTlsConfig(TlsConfig):
     name = "tlsconfig"
 
     def __init__(self, authority: Authority, upstream_of: Callable[[connection.Server], UpstreamTls | None]) -> None:
-        """`upstream_of`: how to meet this server; None for an original destination that is no provider's."""
+        """`upstream_of`: how to meet this server; None: the public CAs, and the name it was called by."""
         self._upstream_of = upstream_of
         self._leaves: TTLCache[object, SSL.Context] = TTLCache(LEAVES, LEAF_SECONDS)
         self._upstreams: LRUCache[object, tuple[_Stamp, SSL.Context]] = LRUCache(UPSTREAM_CONTEXTS)
@@ -178,8 +178,10 @@ class GatewayTlsConfig(TlsConfig):
         if upstream is not None and upstream.sni:
             server.sni = upstream.sni
         elif not server.sni:
-            # The client's name is right for its original destination only, never for a provider of ours.
-            server.sni = (client.sni if upstream is None else None) or server.address[0]
+            # The client's name counts only where nothing but an address is known (transparent modes): it may have
+            # been sent elsewhere since.
+            host = server.address[0]
+            server.sni = client.sni or host if _is_address(host) else host
         if not server.alpn_offers:
             server.alpn_offers = [one for one in client.alpn_offers if ctx.options.http2 or one != b"h2"]
         try:
@@ -257,7 +259,7 @@ def refuse_key_log() -> bool:
     logging_to = net_tls.log_master_secret
     asked = logging_to is not None
     if logging_to is not None:
-        logging_to.close()  # type: ignore[no-untyped-call]
+        logging_to.close()
     for name in _KEY_LOG_VARIABLES:
         asked |= bool(os.environ.pop(name, None))
     net_tls.log_master_secret = None
@@ -295,6 +297,14 @@ def _verify_name(made: SSL.Connection, host: str) -> None:
         done = _openssl.X509_VERIFY_PARAM_set1_ip(parameters, packed, len(packed))
     if done != 1:
         raise ValueError(f"not a host name to verify: {host!r}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _general_name(host: str) -> x509.GeneralName:

@@ -112,7 +112,8 @@ class OpenAIReader:
             return Fault(FaultKind.GARBAGE, "the provider's reply is not the JSON that its headers announce", status=200)
         if isinstance(document, dict):
             if document.get("error") and "choices" not in document and "id" not in document:
-                return Fault(FaultKind.ERROR_EVENT, "the provider answered 200 with an error", code=_code(body), body=body[: 64 << 10])
+                reason = "the provider answered 200 with an error"
+                return Fault(FaultKind.ERROR_EVENT, reason, code=_code(body), body=body[: 64 << 10])
             self._note(document)
         return None
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mitmgate.transport.addresses import HostPattern, classify, normalise_host
+from mitmgate.addresses import HostPattern, classify, normalise_host
 
 HOSTS = [
     ("api.openai.com", "api.openai.com"),

@@ -1,0 +1,192 @@
+"""One request's stream in mitmproxy's HTTP layer: what all of its phases share.
+
+Every attempt has a stream id of its own, aliased to this stream, so that late bytes of an abandoned one fall away and an
+HTTP/2 connection can serve twice. That id never travels to the client.
+"""
+
+import math
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mitmproxy import http
+from mitmproxy.connection import Connection
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layer import CommandGenerator
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    ErrorCode,
+    GetHttpConnectionCompleted,
+    HttpEvent,
+    HttpRequestHeadersHook,
+    HttpStream,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+    SendHttp,
+)
+
+from mitmgate.errors import Fault
+from mitmgate.transport.passage import Passage, Permit, attach
+from mitmgate.transport.plain_errors import error_response
+
+if TYPE_CHECKING:
+    from mitmgate.transport.layer import GatewayLayer
+
+_UPSTREAM = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
+
+
+@dataclass
+class AttemptFailedHook(commands.StartHook):
+    """An attempt failed before anything of it went to the client. Arm the next one, or set `flow.response`."""
+
+    flow: http.HTTPFlow
+
+
+@dataclass
+class UploadHook(commands.StartHook):
+    """A piece of a spooled body was handed over; wait until the connection has taken it. Not a flow: no UpdateHook."""
+
+    server: Connection
+
+
+@dataclass
+class DeadlinePassed(HttpEvent):
+    """The layer's tick found this stream's deadline passed."""
+
+
+class GatewayStream(HttpStream):
+    """Renames ids on the way out, runs hooks where they stand, keeps the deadline, ends the upstream call."""
+
+    passage: Passage | None = None
+    permit: Permit | None = None            # the one taken by the present attempt
+    attempt_id = 0                          # the present attempt's stream id; 0: none
+    due = math.inf                          # monotonic; the next deadline
+    answered = False                        # a reply's head has gone to the client
+    origin_form = False
+
+    @abstractmethod
+    def attempt_failed(self, fault: Fault) -> CommandGenerator[None]:
+        """The present attempt is over before anything of it went to the client."""
+
+    @abstractmethod
+    def answer(self) -> CommandGenerator[None]:
+        """Give the client an answer of our own, `flow.response`."""
+
+    @abstractmethod
+    def on_deadline(self) -> CommandGenerator[None]:
+        """A deadline passed while nothing of ours was waiting."""
+
+    @cached_property
+    def hub(self) -> "GatewayLayer":
+        """The HTTP layer that this stream belongs to."""
+        parent: Any = self.context.layers[self.context.layers.index(self) - 1]
+        hub: GatewayLayer = parent
+        return hub
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """The next deadline: in `seconds`, and never later than the total one while that holds."""
+        permit = self.permit
+        assert permit is not None
+        at = math.inf if seconds is None else time.monotonic() + seconds
+        self.due = at if self.passage and self.passage.committed else min(at, permit.total_at)
+        self.hub.soonest = min(self.hub.soonest, self.due)
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        work: CommandGenerator[None]
+        if isinstance(event, DeadlinePassed):
+            work = self.on_deadline()
+        elif isinstance(event, GetHttpConnectionCompleted):
+            return                          # of a connect that was given up
+        elif isinstance(event, _UPSTREAM):
+            if self.permit is not None and event.stream_id not in (self.attempt_id, self.stream_id):
+                return                      # of an abandoned attempt
+            event.stream_id = self.stream_id                # it may be handed on to the client as it is
+            work = super()._handle_event(event)
+        else:
+            work = super()._handle_event(event)
+        yield from self.outward(work)
+
+    def passthrough(self, event: events.Event) -> CommandGenerator[None]:
+        """After a protocol switch: the renaming still holds."""
+        yield from self.outward(super().passthrough(event))
+
+    def outward(self, work: CommandGenerator[None]) -> CommandGenerator[None]:
+        """Everything that leaves this stream: ids renamed, hooks run at once where they can, no HTML error pages."""
+        reply: Any = None
+        while True:
+            try:
+                command = work.send(reply)
+            except StopIteration:
+                return
+            reply = None
+            if isinstance(command, commands.StartHook):
+                if isinstance(command, HttpRequestHeadersHook):
+                    self.passage = Passage(origin_form=self.origin_form)
+                    attach(command.flow, self.passage)
+                start = self.hub.start_hook
+                # A child layer's hook is not ours to run: that layer has paused for its completion.
+                if start is not None and command.blocking is True and start(command):
+                    continue                # it ran to its end: no task, no pause
+            elif isinstance(command, SendHttp):
+                if command.connection is not self.context.client:
+                    if self.attempt_id:
+                        command.event.stream_id = self.attempt_id
+                elif isinstance(command.event, ResponseHeaders):
+                    self.answered = self.answered or command.event.response.status_code >= 200
+                elif isinstance(command.event, ResponseProtocolError) and not self.answered:
+                    status = command.event.code.http_status_code()
+                    if status is not None:
+                        yield from self.plain_error(command.event, status)
+                        continue
+            reply = yield command
+
+    def plain_error(self, event: ResponseProtocolError, status: int) -> CommandGenerator[None]:
+        """In place of mitmproxy's HTML page. The connection closes: its state is not to be trusted any more."""
+        code = {400: "invalid_request", 413: "request_too_large"}.get(status, "upstream_unreachable")
+        message = {
+            "invalid_request": "The request is not valid HTTP for a proxy.",
+            "request_too_large": "The body is too large.",
+        }.get(code, "The destination could not be reached.")
+        response = error_response(code, message, headers={"connection": "close"})
+        self.answered = True
+        yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
+        yield SendHttp(ResponseData(self.stream_id, response.raw_content or b""), self.context.client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+    def check_killed(self, emit_error_hook: bool) -> CommandGenerator[bool]:
+        """As mitmproxy's; after it, the upstream call ends too."""
+        killed: bool = yield from super().check_killed(emit_error_hook)
+        if killed:
+            yield from self.cancel_upstream()
+        return killed
+
+    def check_invalid(self, request: bool) -> CommandGenerator[bool]:
+        """A governed reply was checked when its head came, where a bad one is still a failed attempt."""
+        if not request and self.permit is not None:
+            return False
+        return (yield from super().check_invalid(request))
+
+    def cancel_upstream(self) -> CommandGenerator[None]:
+        """End the upstream call: an HTTP/1.1 connection is closed, an HTTP/2 stream reset."""
+        if self.attempt_id:
+            if self.context.server in self.hub.connections:
+                yield SendHttp(RequestProtocolError(self.attempt_id, "cancelled", ErrorCode.CANCEL), self.context.server)
+            yield from self.forget()
+
+    def forget(self) -> CommandGenerator[None]:
+        """The present attempt is over."""
+        if self.attempt_id and self._handle_event != self.passthrough:
+            yield DropStream(self.attempt_id)
+            self.attempt_id = 0
+        self.due = math.inf
+
+    def flow_done(self) -> CommandGenerator[None]:
+        """The reply has gone out."""
+        yield from super().flow_done()
+        yield from self.forget()
