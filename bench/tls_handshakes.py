@@ -102,7 +102,7 @@ def addon(confdir: Path, ours: bool, ca: str | None = None) -> Iterator[tuple[Tl
     if ours:
         authority = load_or_create(confdir, permitted=[DOMAIN])
         made = GatewayTlsConfig(authority, lambda server: UpstreamTls(ca=ca))
-    with taddons.context(made) as master:  # type: ignore[no-untyped-call]
+    with taddons.context(made) as master:
         master.configure(made, confdir=str(confdir), ssl_verify_upstream_trusted_ca=ca)
         yield made, master.options
 

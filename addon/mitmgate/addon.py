@@ -12,10 +12,9 @@ from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from mitmgate import bridge
-from mitmgate.addresses import normalise_host
 from mitmgate.endpoints.recognition import recognise
 from mitmgate.errors import Fault, FaultKind, Refusal
-from mitmgate.exchange import Arrival, Credential, Endpoint, Exchange, Origin
+from mitmgate.exchange import Arrival, Endpoint, Exchange, Origin
 from mitmgate.pipeline import Pipeline, execute
 from mitmgate.routing.outcome import PassOn, conclude
 from mitmgate.routing.retry import Situation, next_step
@@ -25,14 +24,12 @@ from mitmgate.stages.match_route import UNMATCHED, asked
 from mitmgate.stages.record import record
 from mitmgate.telemetry.metrics import Metrics
 from mitmgate.telemetry.records import RecordLog
-from mitmgate.transport.interception import destination
-from mitmgate.transport.passage import PASS, Broken, Passage, passage_of, tag_of
+from mitmgate.transport.passage import PASS, Broken, Passage, passage_of
 from mitmgate.transport.plain_errors import error_response
-from mitmgate.transport.proxies import proxy_authorisation
 from mitmgate.transport.resolve import Resolver
 from mitmgate.transport.scope import Denied, Scope
-from mitmgate.transport.tls import UpstreamTls
-from mitmgate.transport.tunnels import Tunnel, remember, tunnel_of
+from mitmgate.transport.tunnels import tunnel_of
+from mitmgate.transport.ways import Ways
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +94,7 @@ class Gateway:
         self.metrics = metrics
         self.records = records
         self.pipeline = pipeline or Pipeline()
-        self.resolve = resolve or Resolver()
+        self.ways = Ways(snapshot, scope, metrics, resolve or Resolver())
         self.connections: collections.Counter[str] = collections.Counter()
         metrics.in_flight.set_function(lambda: snapshot.shared.in_flight)
 
@@ -128,137 +125,22 @@ class Gateway:
 
     @fail_closed
     async def http_connect(self, flow: http.HTTPFlow) -> None:
-        """Who may tunnel, and where to; what will be decrypted is not looked up at all."""
-        snapshot = self.snapshot
-        if snapshot.shared.draining:
-            flow.response = error_response("draining", "The gateway is stopping.", headers={"retry-after": "1"})
-            return
-        if snapshot.rules.access == "keys":
-            refusal = unidentified(direct=False)
-            flow.response = error_response(
-                refusal.code, refusal.message, status=refusal.status, headers=dict(refusal.headers)
-            )
-            self.metrics.tunnel("unidentified")
-            return
-        host, port = flow.request.host, flow.request.port
-        try:
-            name = normalise_host(host)
-            if self.scope.intercepts(name, port):
-                remember(flow.client_conn, Tunnel(name, port, intercepted=True))
-                self.metrics.tunnel("intercepted")
-                return
-            name = self.scope.check_name(host, port)
-            tunnel = Tunnel(name, port, intercepted=False, proxy=self._egress(name, port))
-            if tunnel.proxy is None:
-                tunnel.address = self.scope.check_addresses(name, port, await self.resolve(name, port))
-                await self._check_governed(tunnel)
-            remember(flow.client_conn, tunnel)
-            self.metrics.tunnel("passed")
-        except (Denied, ValueError) as error:
-            self.metrics.tunnel("denied")
-            flow.response = error_response("tunnel_denied", str(error) if isinstance(error, Denied) else "Not a host name.")
-        except OSError:
-            self.metrics.tunnel("unreachable")
-            flow.response = error_response("upstream_unreachable", "The destination's name could not be resolved.")
-
-    async def _check_governed(self, tunnel: Tunnel) -> None:
-        """Under `tunnel: governed`, the address of an intercepted name is not to be had by another name."""
-        if not self.scope.governed:
-            return
-        for name in self.scope.intercepted_names():
-            try:
-                addresses = await self.resolve(name, 443)
-            except OSError:
-                continue
-            if tunnel.address in addresses:
-                raise Denied("That address belongs to a host whose traffic is governed; use its name.")
+        """Who may tunnel, and where to."""
+        await self.ways.open_tunnel(flow)
 
     def tls_clienthello(self, hello: tls.ClientHelloData) -> None:
         """What no rule intercepts is tunnelled, never decrypted."""
-        context = hello.context
-        if isinstance(context.client.proxy_mode, ReverseMode) or (len(context.layers) <= 2 and context.server.address is None):
-            return                          # the operators' own destination; TLS to the proxy itself
-        host, port = destination(context)
-        sni = hello.client_hello.sni
-        tunnel = tunnel_of(context.client)
-        if not (self.scope.intercepts(host, port) or self.scope.intercepts(sni, port)):
-            if self.scope.governed and (not sni or _encrypted_hello(hello.client_hello)):
-                self.metrics.tunnel("hidden_name")
-                context.client.error = "tunnel_denied"
-                hello.context.server.error = "denied: the TLS hello hides its name"
-            hello.ignore_connection = True
-            return
-        if tunnel is not None and sni is not None:
-            tunnel.misdirected = tunnel.misdirected or not _same(sni, tunnel.host)
+        self.ways.read_hello(hello)
 
     # The way upstream.
 
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """Every upstream connection passes here: its name is resolved, its address checked, and that address dialled."""
-        try:
-            await self._aim(data)
-        except Denied as error:
-            data.server.error = f"denied: {error}"
-        except OSError as error:
-            data.server.error = f"{error}"
-        except Exception:
-            logger.exception("error in server_connect")
-            data.server.error = "gateway error"
-
-    async def _aim(self, data: server_hooks.ServerConnectionHookData) -> None:
-        server, client = data.server, data.client
-        if server.error:
-            return
-        assert server.address is not None
-        host, port = server.address[0], server.address[1]
-        whose = tag_of(server)
-        if whose is not None:
-            server.alpn_offers = (b"http/1.1",) if whose.http1_only else (b"h2", b"http/1.1")
-        tunnel = tunnel_of(client)
-        if whose is None and tunnel is not None and (host, port) == (tunnel.host, tunnel.port) and tunnel.address:
-            address = tunnel.address        # checked when the tunnel was asked for
-        else:
-            addresses = await self.resolve(host, port)
-            trusted = whose.provider in self.snapshot.providers if whose is not None else self._is_proxy(host, port)
-            if trusted or isinstance(client.proxy_mode, ReverseMode) or self.scope.names_this_machine(host):
-                address = next((each for each in addresses if not self.scope.is_own(each, port)), "")
-                if not address:
-                    raise Denied("the gateway does not proxy to itself")
-            else:
-                self.scope.check_name(host, port, plain=whose is not None and whose.origin.scheme == "http")
-                address = self.scope.check_addresses(host, port, addresses, plain=whose is not None)
-        server.address = (address, port)
-
-    def _is_proxy(self, host: str, port: int) -> bool:
-        known = [self.snapshot.egress, *(provider.proxy for provider in self.snapshot.providers.values())]
-        return any(proxy is not None and (proxy.host, proxy.port) == (host, port) for proxy in known)
-
-    def _egress(self, host: str, port: int) -> Origin | None:
-        return self.snapshot.egress if not self.scope.is_exempt(host, port) else None
+        """Every upstream connection passes here; its address is checked."""
+        await self.ways.aim(data)
 
     def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
-        """A corporate proxy asks for its credential (RFC 9110, 11.7.1)."""
-        address = flow.server_conn.address
-        if address is None:
-            return
-        known: list[tuple[Origin | None, Credential | None]] = [(self.snapshot.egress, self.snapshot.egress_credential)]
-        known += [(provider.proxy, provider.proxy_credential) for provider in self.snapshot.providers.values()]
-        for proxy, credential in known:
-            secret = credential.secret() if proxy is not None and credential is not None else None
-            if proxy is not None and secret and (proxy.host, proxy.port) == tuple(address[:2]):
-                flow.request.headers["proxy-authorization"] = proxy_authorisation(secret)
-                return
-
-    def upstream_tls(self, server: connection.Server) -> UpstreamTls | None:
-        """How a provider's certificate is verified, and who we are to it."""
-        whose = tag_of(server)
-        provider = self.snapshot.providers.get(whose.provider) if whose is not None and whose.provider else None
-        if whose is None:
-            egress = self.snapshot.rules.egress
-            return UpstreamTls(ca=str(self.snapshot.folder / egress.ca)) if egress and egress.ca else None
-        if provider is None:
-            return UpstreamTls(sni=whose.origin.host)
-        return UpstreamTls(provider.ca, provider.client_cert, whose.origin.host)
+        """A corporate proxy is asked for a tunnel."""
+        self.ways.authorise_proxy(flow)
 
     # A request's headers.
 
@@ -339,7 +221,7 @@ class Gateway:
             except Denied as error:
                 return self._refuse_early(flow, passage, Refusal("tunnel_denied", str(error)))
         passage.through = PASS
-        passage.proxy = self._egress(arrival.origin.host, arrival.origin.port)
+        passage.proxy = self.ways.egress(arrival.origin.host, arrival.origin.port)
         flow.request.host = arrival.origin.host
         for name in ("proxy-authorization", "proxy-connection"):
             flow.request.headers.pop(name, None)
@@ -535,15 +417,3 @@ async def unless_gone(passage: Passage, seconds: float) -> bool:
     finally:
         passage.on_gone = None
     return True
-
-
-def _same(sni: str, host: str) -> bool:
-    try:
-        return normalise_host(sni) == host
-    except ValueError:
-        return False
-
-
-def _encrypted_hello(hello: tls.ClientHello) -> bool:
-    """Whether the hello carries `encrypted_client_hello` (RFC 9849)."""
-    return any(kind == 0xFE0D for kind, _ in hello.extensions)

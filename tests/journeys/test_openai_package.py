@@ -15,6 +15,7 @@ from rig.scripted import Upstream
 from rig.starts import StartGateway, StartUpstream
 
 SAY: list[Any] = [{"role": "user", "content": "Say hello."}]
+CALL: list[Any] = [{"role": "user", "content": "Please call get_weather."}]  # the simulator calls what is named
 TOOLS: list[Any] = [
     {
         "type": "function",
@@ -91,7 +92,6 @@ def test_chat(client: openai.OpenAI) -> None:
 
 
 def test_reply_headers(client: openai.OpenAI, gate: Gateway) -> None:
-    seen = len(gate.records())
     raw = client.chat.completions.with_raw_response.create(model="gpt-4o-mini", messages=SAY)
     assert raw.headers["x-gateway-provider"] == "simulator"
     assert raw.headers["x-gateway-route"] == "simulated"
@@ -104,8 +104,7 @@ def test_reply_headers(client: openai.OpenAI, gate: Gateway) -> None:
     assert "x-fallback-from" not in raw.headers
     parsed = raw.parse()
     assert parsed._request_id == raw.headers["x-request-id"]
-    record = gate.records(seen + 1)[seen]
-    assert record["id"] == parsed._request_id
+    record = gate.record(raw.headers["x-request-id"])
     assert (record["status"], record["operation"], record["provider"]) == (200, "chat", "simulator")
     assert parsed.usage is not None
     assert (record["tokens_input"], record["tokens_output"]) == (
@@ -117,10 +116,9 @@ def test_reply_headers(client: openai.OpenAI, gate: Gateway) -> None:
 
 def test_the_way_in_is_recorded(gate: Gateway) -> None:
     for make, way in ((clients.direct, "direct"), (clients.proxied, "proxied")):
-        seen = len(gate.records())
         with make(gate) as client:
-            client.chat.completions.create(model="gpt-4o-mini", messages=SAY)
-        assert gate.records(seen + 1)[seen]["way"] == way
+            reply = client.chat.completions.create(model="gpt-4o-mini", messages=SAY)
+        assert gate.record(reply._request_id or "")["way"] == way
 
 
 def test_chat_streamed(client: openai.OpenAI) -> None:
@@ -160,7 +158,7 @@ async def test_chat_async_streamed(async_client: openai.AsyncOpenAI) -> None:
 
 
 def test_tools(client: openai.OpenAI) -> None:
-    choice = client.chat.completions.create(model="gpt-4o-mini", messages=SAY, tools=TOOLS).choices[0]
+    choice = client.chat.completions.create(model="gpt-4o-mini", messages=CALL, tools=TOOLS).choices[0]
     assert choice.finish_reason == "tool_calls"
     assert choice.message.tool_calls
     call = choice.message.tool_calls[0]
@@ -171,7 +169,7 @@ def test_tools(client: openai.OpenAI) -> None:
 
 def test_tools_streamed(client: openai.OpenAI) -> None:
     name, arguments, finish = "", "", None
-    for chunk in client.chat.completions.create(model="gpt-4o-mini", messages=SAY, tools=TOOLS, stream=True):
+    for chunk in client.chat.completions.create(model="gpt-4o-mini", messages=CALL, tools=TOOLS, stream=True):
         for call in chunk.choices[0].delta.tool_calls or ():
             assert call.function is not None
             name += call.function.name or ""
@@ -272,7 +270,6 @@ def test_a_target_that_names_a_model_replaces_only_that(gate: Gateway, scripted:
     with clients.plain(gate) as client:
         reply = client.post("/chat/completions", content=body, headers={"content-type": "application/json"})
     assert reply.headers["x-model-used"] == "served-model"
-    assert reply.json()["model"] == "renamed"  # answer_model: asked
     received = scripted.requests[0]
     assert received.json() == {**json.loads(body), "model": "served-model"}
     assert received.body == body.replace(b'"model" : "renamed"', b'"model" : "served-model"')
@@ -308,7 +305,7 @@ def test_an_unknown_model(gateway: StartGateway, scripted: Upstream) -> None:
     assert missing.value.code == "model_not_found"
     assert missing.value.type == "invalid_request_error"
     assert missing.value.request_id
-    assert scripted.seen == []
+    assert scripted.untouched
 
 
 @pytest.mark.parametrize(
@@ -341,7 +338,7 @@ def test_malformed_json(gate: Gateway, scripted: Upstream) -> None:
         assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_request"), body
         assert reply.headers["x-gateway-attempts"] == "0"
         assert "x-gateway-provider" not in reply.headers
-    assert scripted.seen == []
+    assert scripted.untouched
 
 
 def test_a_broken_stream_raises_in_the_package(client: openai.OpenAI, scripted: Upstream) -> None:
@@ -390,5 +387,5 @@ def test_an_unchanged_application(gate: Gateway, scripted: Upstream) -> None:
     assert base == "https://api.openai.com/v1/"
     assert content == later == "hello from elsewhere"
     assert streamed == "w0 w1 w2 "
-    assert request_id in {record["id"] for record in gate.records(3)}
+    assert gate.record(request_id)["way"] == "proxied"
     assert {request.header("authorization") for request in scripted.requests} == {f"Bearer {SECRET}"}

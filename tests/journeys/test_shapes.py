@@ -1,6 +1,7 @@
 """The shapes in which calls come in and go out: HTTP/2, TLS, other proxy modes, WebSocket, odd request bodies."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
@@ -16,9 +17,9 @@ from rig import behaviours as does
 from rig.clients import CLIENT_KEY, plain, trust
 from rig.corporate import CorporateProxy
 from rig.gateway import free_ports
-from rig.scripted import Upstream
+from rig.scripted import LoopThread, Upstream
 from rig.starts import StartGateway, StartUpstream
-from rig.wire import Http1, Streams, Wires, connect, tunnel
+from rig.wire import Http1, Wires
 
 JSON_TYPE = (("content-type", "application/json"),)
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
@@ -140,22 +141,24 @@ def test_a_client_certificate(gateway: StartGateway, upstream: StartUpstream, ca
 # A corporate proxy
 
 
+@pytest.mark.parametrize("password", ["open-sesame", "open sesame: twice"])
 def test_a_provider_behind_a_corporate_proxy(
-    gateway: StartGateway, upstream: StartUpstream, corporate_proxy: CorporateProxy, ca_pem: str
+    gateway: StartGateway, upstream: StartUpstream, loop_thread: LoopThread, ca_pem: str, password: str
 ) -> None:
     """`egress:` with a password: the name is resolved by the proxy, the provider's credential stays inside TLS."""
     server = upstream(does.ok(), tls=True, names=("llm.test",))
     base_url = f"https://llm.test:{server.port}/v1"
     target = provider(server, ca="ca.pem", credential={"value": "sk-inside"}) | {"base_url": base_url}
-    for password, status in (("open sesame", 200), ("wrong", 502)):
-        egress = {"proxy": corporate_proxy.url, "credential": {"value": f"gate:{password}"}}
-        gate = gateway({"10-rules.yaml": rules(target, egress=egress), "ca.pem": ca_pem})
-        with plain(gate) as client:
-            reply = client.post("/chat/completions", json=CHAT)
-        assert reply.status_code == status, reply.text
-        assert "open sesame" not in reply.text
-        assert corporate_proxy.asked[-1].line == f"CONNECT llm.test:{server.port} HTTP/1.1"
-    assert [asked.granted for asked in corporate_proxy.asked] == [True, False]
+    with contextlib.closing(CorporateProxy(loop_thread, "gate", password)) as proxy:
+        for given, status in ((password, 200), ("wrong", 502)):
+            egress = {"proxy": proxy.url, "credential": {"value": f"gate:{given}"}}
+            gate = gateway({"10-rules.yaml": rules(target, egress=egress), "ca.pem": ca_pem})
+            with plain(gate) as client:
+                reply = client.post("/chat/completions", json=CHAT)
+            assert reply.status_code == status, reply.text
+            assert proxy.asked[-1].line == f"CONNECT llm.test:{server.port} HTTP/1.1"
+            assert password not in gate.log()
+    assert [asked.granted for asked in proxy.asked] == [True, False]
     assert len(server.requests) == 1
     assert server.requests[0].header("authorization") == "Bearer sk-inside"
     assert server.requests[0].header("proxy-authorization") is None
@@ -207,8 +210,7 @@ async def _frames(client: Http1, socket: Connection, count: int) -> list[Event]:
     return found
 
 
-async def _talk(streams: Streams, host: str) -> None:
-    client = Http1(streams)
+async def _talk(client: Http1, host: str) -> None:
     headers = (
         ("host", host),
         ("upgrade", "websocket"),
@@ -238,16 +240,16 @@ async def _talk(streams: Streams, host: str) -> None:
 @pytest.mark.parametrize("through_proxy", [False, True], ids=["direct", "proxied"])
 @pytest.mark.parametrize("fails_first", [False, True], ids=["first-target", "second-target"])
 async def test_web_sockets_carry_frames_both_ways(
-    gateway: StartGateway, upstream: StartUpstream, through_proxy: bool, fails_first: bool
+    wires: Wires, gateway: StartGateway, upstream: StartUpstream, through_proxy: bool, fails_first: bool
 ) -> None:
     """The upgrade is an attempt like any other; then frames pass both ways, and leaving ends the upstream's side."""
     server, failing = upstream(does.websocket()), upstream(does.status(503))
     ours = provider(server, credential={"value": "sk-socket"})
     gate = gateway(rules(provider(failing), ours) if fails_first else rules(ours))
-    streams = await tunnel(gate) if through_proxy else await connect(gate)
-    await _talk(streams, "api.openai.com" if through_proxy else gate.authority)
+    client = await wires.intercepted(gate) if through_proxy else await wires.direct(gate)
+    await _talk(client, "api.openai.com" if through_proxy else gate.authority)
     left = time.monotonic()
-    assert (await server.awaited("closed", "reset", since=left - 0.05)).at - left < 1
+    assert (await server.awaited("closed", "reset", "ours", since=left - 0.05)).at - left < 1
     assert len(failing.requests) == fails_first
     assert server.requests[0].path == "/v1/realtime?model=m"
     assert server.requests[0].header("authorization") == "Bearer sk-socket"
@@ -287,7 +289,7 @@ async def test_a_chunked_request(wires: Wires, gateway: StartGateway, upstream: 
     client.leave()
     if trailers and answer.status == 400:
         assert json.loads(answer.body)["error"]["code"] == "invalid_request"
-        assert server.seen == []
+        assert server.untouched
     else:
         assert answer.status == 200
         assert [request.body for request in server.requests] == [ASK]

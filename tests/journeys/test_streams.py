@@ -117,7 +117,8 @@ def test_each_line_end_at_any_cut(gate: Gateway, server: Upstream, end: bytes, s
     with clients.plain(gate) as client:
         reply = client.post("/chat/completions", content=ASK, headers=dict(JSON_TYPE))
     assert reply.status_code == 200, reply.text
-    assert reply.content == body
+    # At the stream's end a last CR may be half of a CRLF; the LF that makes it one changes no event.
+    assert reply.content == body or (end == b"\r" and reply.content == body + b"\n")
 
 
 async def test_the_connection_is_kept_after_a_stream(wires: Wires, gate: Gateway, server: Upstream) -> None:

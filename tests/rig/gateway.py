@@ -97,6 +97,15 @@ class Gateway:
             assert time.monotonic() < end, f"{len(found)} of {count} records within {within} s\n{self.log()[-3000:]}"
             time.sleep(0.02)
 
+    def record(self, wanted: str, of: str = "id", within: float = 5.0) -> dict[str, Any]:
+        """The one record whose field `of` is `wanted`, waited for: records are written a little after the reply."""
+        end = time.monotonic() + within
+        while not (found := [each for each in self.records() if each.get(of) == wanted]):
+            assert time.monotonic() < end, f"no record with {of} {wanted} within {within} s\n{self.log()[-3000:]}"
+            time.sleep(0.02)
+        assert len(found) == 1, f"several records of one exchange: {found}"
+        return found[0]
+
     def log(self) -> str:
         """What it wrote, records included; stderr last."""
         return self._stdout.read_text("utf-8", "replace") + self._stderr.read_text("utf-8", "replace")

@@ -170,6 +170,7 @@ class Wire(asyncio.StreamReaderProtocol):
         self.gone = asyncio.Event()
         self.ours = False  # we hung up ourselves
         self.task: asyncio.Task[None] | None = None
+        self.writer: asyncio.StreamWriter | None = None  # None until the TLS handshake is over
         self._serve = serve
         super().__init__(self.reader, self._connected)
 
@@ -186,8 +187,14 @@ class Wire(asyncio.StreamReaderProtocol):
                 self.note("error", repr(fault))
         finally:
             self.ours = True
-            self.writer.close()
+            self.out.close()
             self.upstream.drop(self)
+
+    @property
+    def out(self) -> asyncio.StreamWriter:
+        """The way to the other side."""
+        assert self.writer is not None, "nobody is served before the handshake"
+        return self.writer
 
     def note(self, kind: str, detail: str = "") -> None:
         """A line of the upstream's log about this connection."""
@@ -195,6 +202,8 @@ class Wire(asyncio.StreamReaderProtocol):
 
     def abort(self) -> None:
         """Resets the connection, with a TCP RST even where nothing is unread."""
+        if self.writer is None:
+            return
         self.hanging_up()
         raw = self.writer.get_extra_info("socket")
         if raw is not None:
@@ -216,6 +225,7 @@ class Wire(asyncio.StreamReaderProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over, with an error if the other side reset it."""
         self._left("reset" if exc else "closed")
+        self.upstream.drop(self)
         super().connection_lost(exc)
 
     def _left(self, kind: str) -> None:
@@ -272,7 +282,7 @@ class Http1Reply:
 
     async def hang_up(self) -> None:
         self._wire.hanging_up()
-        self._wire.writer.close()
+        self._wire.out.close()
 
     async def silence(self) -> None:
         await self._wire.gone.wait()
@@ -280,8 +290,8 @@ class Http1Reply:
     async def raw(self, content: bytes) -> None:
         if self._wire.gone.is_set():
             raise ConnectionResetError("the other side is gone")
-        self._wire.writer.write(content)
-        await self._wire.writer.drain()
+        self._wire.out.write(content)
+        await self._wire.out.drain()
 
     async def read(self) -> bytes:
         return await self._wire.reader.read(65536)
@@ -305,7 +315,7 @@ async def _read_http1(wire: Wire) -> Request:
     headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
     fields = {name.lower(): value for name, value in headers}
     if fields.get(b"expect", b"").lower() == b"100-continue":
-        wire.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        wire.out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     if fields.get(b"transfer-encoding", b"").lower() == b"chunked":
         body = b""
         while size := int((await wire.reader.readline()).split(b";")[0], 16):
@@ -358,7 +368,7 @@ class Http2Reply:
 
     async def hang_up(self) -> None:
         self._session.wire.hanging_up()
-        self._session.wire.writer.close()
+        self._session.wire.out.close()
 
     async def silence(self) -> None:
         await self.gone.wait()
@@ -397,8 +407,8 @@ class Http2Session:
 
     async def flush(self) -> None:
         """Writes what h2 has to say."""
-        self.wire.writer.write(self.h2.data_to_send())
-        await self.wire.writer.drain()
+        self.wire.out.write(self.h2.data_to_send())
+        await self.wire.out.drain()
 
     async def wait_for_room(self) -> None:
         """Until the other side granted more of its flow control window."""

@@ -150,8 +150,9 @@ class Http1:
 
     def leave(self) -> float:
         """Breaks the connection; the moment (monotonic)."""
+        moment = time.monotonic()
         self.writer.transport.abort()
-        return time.monotonic()
+        return moment
 
 
 @dataclass(slots=True)
@@ -215,14 +216,16 @@ class Http2:
 
     def reset(self, stream: int) -> float:
         """Gives up one request (CANCEL); the moment (monotonic)."""
+        moment = time.monotonic()
         self._h2.reset_stream(stream, 8)
         self._flush()
-        return time.monotonic()
+        return moment
 
     def leave(self) -> float:
         """Breaks the connection; the moment (monotonic)."""
+        moment = time.monotonic()
         self.writer.transport.abort()
-        return time.monotonic()
+        return moment
 
     def _flush(self) -> None:
         self.writer.write(self._h2.data_to_send())

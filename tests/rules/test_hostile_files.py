@@ -36,7 +36,7 @@ TOO_MUCH = {
     "indents": (
         "\n".join(" " * i + "a:" for i in range(700)), "32:32: " + ".".join("a" * 31) + ": more than 32 levels deep"
     ),
-    "values": ("a: [" + "1," * (ROOM // 2) + "]", "1:39999: a[19997]: more than 20,000 values in one file: split it"),
+    "values": ("a: [" + "1," * (ROOM // 2) + "]", "1:29999: a[14997]: more than 15,000 values in one file: split it"),
     "tags": ("%TAG !a! x\n" * (ROOM // 11), "2:1: tags (`!…`) are not allowed: write the value alone"),
     "digits": (
         "version: " + "9" * ROOM, "1:10: version: the number has more than 64 bits: put it in quotes if it is a name"
@@ -56,19 +56,19 @@ SLOW = {
     "lines": "a:\n" + "  x\n" * (ROOM // 4),
     "blank lines": "\n" * ROOM,
     "comments": "#\n" * (ROOM // 2),
-    "single values": "routes: [" + "1," * 19_000 + "]",
-    "values and words": "routes: [" + ("1,") * 19_000 + "]\na: " + "x " * ((ROOM - 38_100) // 2),
-    "unknown keys": "".join(f"key{i}: 1\n" for i in range(9_000)),
-    "the same key": "a: 1\n" * 9_900,
-    "anchors": "a: [" + ",".join(f"&a{i} 1" for i in range(19_000)) + "]",
+    "single values": "routes: [" + "1," * 14_000 + "]",
+    "values and words": "routes: [" + ("1,") * 14_000 + "]\na: " + "x " * ((ROOM - 28_100) // 2),
+    "unknown keys": "".join(f"key{i}: 1\n" for i in range(7_000)),
+    "the same key": "a: 1\n" * 7_400,
+    "anchors": "a: [" + ",".join(f"&a{i} 1" for i in range(14_000)) + "]",
     "escapes": 'a: "' + "\\n" * (ROOM // 2) + '"',
     "folded": "a: >\n" + "  x y\n\n" * (ROOM // 7),
-    "providers": "version: 1\nproviders:\n" + "".join(f"  prov{i}x: {{}}\n" for i in range(6_000)),
+    "providers": "version: 1\nproviders:\n" + "".join(f"  prov{i}x: {{}}\n" for i in range(5_000)),
     "unknown providers": "version: 1\nproviders:\n"
     + "".join(f"  p{i}: {{base_url: https://x.y}}\n" for i in range(1_000))
     + "routes:\n"
     + "".join(f"  - {{name: r{i}, targets: [{{provider: q{i}}}]}}\n" for i in range(1_300)),
-    "big environment": "version: 1\nintercept: [" + ",".join(["'${BIG}'"] * 19_000) + "]",
+    "big environment": "version: 1\nintercept: [" + ",".join(["'${BIG}'"] * 14_000) + "]",
 }
 
 

@@ -225,7 +225,7 @@ YAML = [
     ("a: [1\n", "1:4: a list in brackets that is not closed, or holds text that must be in quotes"),
     ("a: {b\n", "1:4: a map in braces that is not closed, or holds text that must be in quotes"),
     ("a: [\n", "2:1: the file ends where a value is expected: a list or map is not closed"),
-    ("a: [,]\n", "1:5: a value is expected here: text that begins with a YAML sign must be in quotes"),
+    ("a: [,]\n", "1:5: a value is expected here: text that begins with a sign must be in quotes"),
     ("a: 'x\n", "1:4: a text in quotes that is not closed"),
     ("a: b: c\n", "1:5: a `key:` where none is expected: check the indentation, or quote the text"),
     ("a: @x\n", "1:4: text that begins with `@` must be in quotes"),

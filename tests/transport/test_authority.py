@@ -94,6 +94,11 @@ def test_a_pattern_without_a_domain_leaves_the_ca_unlimited_and_says_so(confdir:
     shake(authority, "bank.example", authority.certificate_path.read_bytes(), tmp_path)
 
 
+def test_spare_hosts_are_covered_from_the_start_and_never_missed_later(confdir: Path) -> None:
+    load_or_create(confdir, permitted=["api.openai.com"], spare=["api.groq.com"])
+    assert load_or_create(confdir, permitted=["api.groq.com"], spare=["api.mistral.ai"]).warnings == ()
+
+
 def test_hosts_that_came_later_are_named_with_the_remedy(confdir: Path) -> None:
     assert load_or_create(confdir, permitted=["api.openai.com"]).warnings == ()
     again = load_or_create(confdir, permitted=["api.openai.com", "api.groq.com", "*"])

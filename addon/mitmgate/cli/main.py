@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mitmgate.cli import ca, check, run, simulate
-from mitmgate.providers.vendors import VENDORS
+from mitmgate.providers.vendors import DIALECT_AUTHORISATION, NEED_NO_URL, VENDOR_HOSTS
+from mitmgate.rules.loader import load
+from mitmgate.rules.positions import RulesError
+from mitmgate.runtime import default_intercept
+from mitmgate.transport.house import named_ca
 from mitmgate.version import VERSION
 
 
@@ -19,8 +23,16 @@ class Command(NamedTuple):
 
 
 def _ca(args: argparse.Namespace) -> int:
-    hosts = sorted({host for vendor in VENDORS.values() for host in vendor.hosts})
-    return ca.main(args, hosts)
+    """The hosts that a new CA may sign for, and a CA of the operators' own, stand in the rules, where they are given."""
+    if args.rules is None:
+        return ca.main(args, VENDOR_HOSTS)
+    try:
+        rules = load(args.rules, known_vendors=NEED_NO_URL, known_dialects=DIALECT_AUTHORISATION)
+    except RulesError as error:
+        print("\n".join(map(str, error.problems)), file=sys.stderr)
+        return 1
+    intercept = rules.intercept if rules.intercept is not None else default_intercept(rules)
+    return ca.main(args, (*intercept, *rules.listen.hosts, *VENDOR_HOSTS), named_ca(rules, args.rules))
 
 
 COMMANDS: Final[Mapping[str, Command]] = {

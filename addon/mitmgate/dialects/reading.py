@@ -17,6 +17,7 @@ class Kind(Enum):
     CONTENT = "content"
     END = "end"                             # a finish reason or the dialect's own terminator
     ERROR = "error"
+    GARBAGE = "garbage"                     # not what the dialect says an event is
 
 
 class ReplyReader(Protocol):

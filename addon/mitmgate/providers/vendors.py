@@ -57,3 +57,6 @@ DIALECT_AUTHORISATION: Final[Mapping[str, Authorisation]] = {
 
 NEED_NO_URL: Final = frozenset(name for name, vendor in VENDORS.items() if vendor.base_url or vendor.dialect == "simulator")
 """Vendors whose address the table has, so that the rules need not say it."""
+
+VENDOR_HOSTS: Final = tuple(sorted({host for vendor in VENDORS.values() for host in vendor.hosts}))
+"""Every host that applications call a vendor at."""

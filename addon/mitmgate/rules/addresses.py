@@ -5,7 +5,7 @@ import re
 from typing import Annotated, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from mitmgate.rules.units import broken, expected
 
@@ -88,7 +88,10 @@ def url_or_none(value: object) -> str:
 
 
 ListenAddress = Annotated[
-    Address, PlainValidator(address), WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8080"]})
+    Address,
+    PlainValidator(address),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8080"]}, mode="validation"),
 ]
 Url = Annotated[str, PlainValidator(url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
 UrlOrNone = Annotated[

@@ -73,7 +73,7 @@ def _provider(
     dialect = provider.get("dialect")
     simulated = dialect == "simulator" or (dialect is None and name == "simulator")
     if "base_url" not in provider and name not in known.addressed and not simulated:
-        near = "" if name in known.vendors else suggestions.meant(name, known.addressed)
+        near = "" if name in known.vendors else suggestions.meant(name, known.vendors)
         message = f"missing: mitmgate knows no address for `{shown(name)}`{near}"
         yield Problem.at(values.owner(path), (*path, "base_url"), message)
     if isinstance(dialect, str) and known.dialects and dialect not in known.dialects:

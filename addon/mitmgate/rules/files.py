@@ -2,7 +2,7 @@
 
 The bounds come from the parser, which is pure Python: it reads between 0.7 MB (many short words) and 3 MB a second,
 while `check` answers on any file within a second (THREATS, row 25). So a file is read up to 256 KiB, well below the
-5 MiB that row 25 allows; 256 KiB are some 900 routes, more than `nodes.MOST_NODES` lets into one file.
+5 MiB that row 25 allows; 256 KiB are some 900 routes, twice what `nodes.MOST_NODES` lets into one file.
 """
 
 import os

@@ -89,14 +89,14 @@ def _validated(values: Values, known: Known, *, whole_document: bool) -> tuple[R
     told = {(problem.file, problem.line, problem.column) for problem in problems}
     problems += (no_value(path, values) for path in values.empty if values.owner(path) not in told)
     if not whole_document:
-        return None, [problem for problem in problems if problem.path != "version"]
+        version_may_stand_elsewhere = "version" not in values.data
+        return None, [p for p in problems if not (p.path == "version" and version_may_stand_elsewhere)]
     return rules, [*problems, *cross_check(values, known, suggestions)]
 
 
 def _first_of_each(problems: list[Problem]) -> list[Problem]:
     """One problem for each path: an unset variable is not also a wrong URL. Problems of whole files all stay."""
-    first: dict[tuple[object, ...], Problem] = {}
+    first: dict[tuple[str, str] | Problem, Problem] = {}
     for problem in problems:
-        key = (problem.path,) if problem.path else (problem,)
-        first.setdefault(key, problem)
+        first.setdefault((problem.file, problem.path) if problem.path else problem, problem)
     return list(first.values())

@@ -29,7 +29,7 @@ from ruamel.yaml.scanner import Scanner, ScannerError
 
 from mitmgate.rules.positions import Path, Place, Problem, shown
 
-MOST_NODES: Final = 20_000                  # of one file: the parser makes some 60,000 events a second
+MOST_NODES: Final = 15_000                  # of one file: the parser makes some 60,000 events a second
 MOST_REPEATED: Final = 10_000               # nodes that a file's aliases repeat, all together
 DEEPEST: Final = 32
 
@@ -112,7 +112,7 @@ _PLAINER: Final = (
     ("expected ',' or ']'", "a list in brackets that is not closed, or holds text that must be in quotes", True),
     ("expected ',' or '}'", "a map in braces that is not closed, or holds text that must be in quotes", True),
     ("found '<stream end>'", "the file ends where a value is expected: a list or map is not closed", False),
-    ("expected the node content", "a value is expected here: text that begins with a YAML sign must be in quotes", False),
+    ("expected the node content", "a value is expected here: text that begins with a sign must be in quotes", False),
     ("unexpected end of stream", "a text in quotes that is not closed", True),
     ("sequence entries are not allowed", "a `- ` where none is expected: check the indentation", False),
     ("unknown escape character", "an unknown `\\` sequence: use single quotes, where `\\` has no meaning", False),

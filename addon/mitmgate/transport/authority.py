@@ -89,10 +89,13 @@ class Authority:
         return certs.CertStoreEntry(leaf, self.store.default_privatekey, None, list(self.sent_chain))
 
 
-def load_or_create(confdir: Path, *, permitted: Sequence[str], ca: CaFiles | None = None) -> Authority:
+def load_or_create(
+    confdir: Path, *, permitted: Sequence[str], ca: CaFiles | None = None, spare: Sequence[str] = ()
+) -> Authority:
     """The CA that the rules name, else the one in the confdir, made there if there is none.
 
-    `permitted`: host patterns that it will sign for. Raises AuthorityError where files are missing, unfit or open to
+    `permitted`: host patterns that it must sign for; a CA that may not is warned of. `spare`: more that a new one may
+    sign for, so that rules can grow without a new CA. Raises AuthorityError where files are missing, unfit or open to
     others, and where a CA would have to be made in a folder that is not writable.
     """
     if ca is not None:
@@ -105,7 +108,7 @@ def load_or_create(confdir: Path, *, permitted: Sequence[str], ca: CaFiles | Non
     created = False
     warned: tuple[str, ...] = ()
     if not path.exists() and not path.is_symlink():
-        content, unlimited = new_ca(permitted)
+        content, unlimited = new_ca([*permitted, *spare])
         created = files.create_private(path, content)
         warned = unlimited if created else ()
     raw = files.read_private(path)

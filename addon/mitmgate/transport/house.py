@@ -14,7 +14,8 @@ from mitmgate.addon import Gateway
 from mitmgate.console.admin import AdminServer, Readiness
 from mitmgate.exchange import Origin
 from mitmgate.pipeline import Pipeline
-from mitmgate.providers.vendors import VENDORS
+from mitmgate.providers.vendors import VENDOR_HOSTS
+from mitmgate.rules.schema import Rules
 from mitmgate.runtime import Shared, Snapshot, compile_rules
 from mitmgate.simulator.server import Simulator
 from mitmgate.telemetry.metrics import Metrics
@@ -38,7 +39,15 @@ OPTIONS: Final[Mapping[str, object]] = {
 }
 """mitmproxy's options that the gateway depends on."""
 
+
 _POLL: Final = 0.05                         # seconds between looks while draining
+
+def named_ca(rules: Rules, folder: Path) -> CaFiles | None:
+    """The CA that the rules name, with paths from their folder."""
+    ca = rules.ca
+    if ca is None or not ca.certificate or not ca.key:
+        return None
+    return CaFiles(folder / ca.certificate, folder / ca.key, tuple(folder / each for each in ca.previous))
 
 
 class House:
@@ -88,14 +97,10 @@ class House:
         self._assemble()
 
     def _authority(self, snapshot: Snapshot) -> Authority:
-        ca = snapshot.rules.ca
-        files = None
-        if ca is not None and ca.certificate and ca.key:
-            folder = self._rules_folder
-            files = CaFiles(folder / ca.certificate, folder / ca.key, tuple(folder / each for each in ca.previous))
-        vendors = sorted({host for vendor in VENDORS.values() for host in vendor.hosts})
-        permitted = tuple(dict.fromkeys((*snapshot.intercept, *snapshot.rules.listen.hosts, *vendors)))
-        return load_or_create(self._confdir, permitted=permitted, ca=files)
+        files = named_ca(snapshot.rules, self._rules_folder)
+        # `spare`: so that a vendor added to the rules later needs no new CA.
+        permitted = tuple(dict.fromkeys((*snapshot.intercept, *snapshot.rules.listen.hosts)))
+        return load_or_create(self._confdir, permitted=permitted, ca=files, spare=VENDOR_HOSTS)
 
     def _assemble(self) -> None:
         http1.install()
@@ -108,7 +113,7 @@ class House:
             core.Core(),
             GatewayNextLayer(scope.intercepts, self.master.addons.start),
             self._servers,
-            GatewayTlsConfig(self.authority, gateway.upstream_tls),
+            GatewayTlsConfig(self.authority, gateway.ways.upstream_tls),
             disable_h2c.DisableH2C(),
             gateway,
         )

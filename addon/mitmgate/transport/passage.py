@@ -50,6 +50,7 @@ class Broken(StrEnum):
     ERROR_EVENT = "error_event"
     TOO_LARGE = "too_large"
     ENCODING = "encoding"
+    GARBAGE = "garbage"
     CLIENT_LEFT = "client_left"
 
 
@@ -60,6 +61,7 @@ BROKEN: Final[Mapping[Broken, str]] = {
     Broken.ERROR_EVENT: "the provider sent an error in its stream",
     Broken.TOO_LARGE: "the provider sent more than is accepted",
     Broken.ENCODING: "the provider's reply is not encoded as it says",
+    Broken.GARBAGE: "the provider sent an event that cannot be read",
     Broken.CLIENT_LEFT: "the client left",
 }
 

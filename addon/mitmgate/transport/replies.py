@@ -36,6 +36,7 @@ LONGEST_EVENT: Final = 16 << 20             # bytes of one event (images travel 
 LONGEST_FAULT: Final = 64 << 10             # bytes kept of a failing reply's body
 
 _HOP_BY_HOP: Final = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer")
+_GARBAGE: Final = Fault(FaultKind.GARBAGE, "the provider sent an event that cannot be read")
 
 
 class ReplyStream(GatewayStream):
@@ -87,7 +88,7 @@ class ReplyStream(GatewayStream):
             return Fault(FaultKind.TOTAL_TIMEOUT, "the total deadline passed")
         if self.server_state == self.state_fault:
             return self.status_fault()      # the status is known; only its body did not come
-        if self.held is not None or self.collected:
+        if self.server_state == self.state_collect and self.collected:
             return Fault(FaultKind.IDLE_TIMEOUT, "the provider fell silent")
         return Fault(FaultKind.FIRST_TOKEN_TIMEOUT, "the provider did not begin to answer in time")
 
@@ -274,8 +275,8 @@ class ReplyStream(GatewayStream):
         batch = self.splitter.feed(data)
         for position, raw in enumerate(batch):
             kind = permit.reader.event(raw)
-            if kind is Kind.ERROR:
-                fault = permit.reader.fault_of(raw)
+            if kind is Kind.ERROR or kind is Kind.GARBAGE:
+                fault = permit.reader.fault_of(raw) if kind is Kind.ERROR else _GARBAGE
                 yield from self.cancel_upstream()
                 yield from self.attempt_failed(fault)
                 return
@@ -382,10 +383,13 @@ class ReplyStream(GatewayStream):
         read = permit.reader.event
         good: list[bytes] = []
         for raw in batch:
-            if read(raw) is Kind.ERROR:
+            kind = read(raw)
+            if kind is Kind.ERROR or kind is Kind.GARBAGE:
                 if good:
                     yield SendHttp(ResponseData(self.stream_id, b"".join(good)), self.context.client)
-                yield from self.break_off(Broken.ENDED_EARLY if last else Broken.ERROR_EVENT)
+                yield from self.break_off(
+                    Broken.ENDED_EARLY if last else Broken.ERROR_EVENT if kind is Kind.ERROR else Broken.GARBAGE
+                )
                 return
             good.append(raw)
         if good:
@@ -407,6 +411,8 @@ class ReplyStream(GatewayStream):
 def _broken(event: ResponseProtocolError) -> Fault:
     """What a protocol error of the upstream's layer means. Its text may quote the upstream's bytes: not shown."""
     text = event.message
+    if "peer closed connection" in text:
+        return Fault(FaultKind.RESET, "the connection broke before the reply was whole")
     if "unexpected server response" in text or "annot parse" in text or "protocol error" in text:
         return Fault(FaultKind.GARBAGE, "the provider did not answer in HTTP")
     return Fault(FaultKind.RESET, "the connection broke before the reply was whole")

@@ -61,9 +61,9 @@ class OpenAIReader:
         try:
             document = orjson.loads(text)
         except orjson.JSONDecodeError:
-            return Kind.ERROR
+            return Kind.GARBAGE
         if not isinstance(document, dict):
-            return Kind.ERROR
+            return Kind.GARBAGE
         if isinstance(choices := document.get("choices"), list):
             return self._chunk(document, choices)
         if isinstance(kind := document.get("type"), str):
@@ -77,10 +77,10 @@ class OpenAIReader:
         kind = Kind.OTHER
         for choice in choices:
             if not isinstance(choice, dict):
-                return Kind.ERROR
+                return Kind.GARBAGE
             index = choice.get("index", 0)
             if not isinstance(index, int):
-                return Kind.ERROR
+                return Kind.GARBAGE
             if _has_content(choice):
                 kind = Kind.CONTENT
             if choice.get("finish_reason"):
