@@ -17,8 +17,8 @@ from clients import Order, Outcome
 from meter import cpu
 
 HERE = Path(__file__).resolve().parent
-MITMGATE = [sys.executable, "-m", "mitmgate"]
-MITMDUMP = [sys.executable, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()", "-q"]
+MITMGATE = [sys.executable, "-P", "-m", "mitmgate"]
+MITMDUMP = [sys.executable, "-P", "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()", "-q"]
 TLS_OPTIONS = ["--set", "connection_strategy=lazy", "--set", "upstream_cert=false", "--ssl-insecure"]
 START = 30.0  # seconds that a proxy may take to listen
 HOST = "api.openai.com"

@@ -16,7 +16,6 @@ from wsproto.events import BytesMessage, Event, TextMessage
 from rig import behaviours as does
 from rig.clients import CLIENT_KEY, plain, trust
 from rig.corporate import CorporateProxy
-from rig.gateway import free_ports
 from rig.scripted import LoopThread, Upstream
 from rig.starts import StartGateway, StartUpstream
 from rig.wire import Http1, Wires
@@ -170,12 +169,11 @@ def test_a_provider_behind_a_corporate_proxy(
 def test_reverse_mode_governs_what_a_route_matches(gateway: StartGateway, upstream: StartUpstream) -> None:
     """What no route matches goes to the mode's own destination, with the client's own key."""
     behind, routed = upstream(does.ok("behind")), upstream(does.ok("routed"))
-    port = free_ports(1)[0]
     document = rules(provider(routed, credential={"value": "sk-routed"}))
     document["routes"][0]["match"] = {"model": ["m"]}
-    gateway(document, modes=[f"reverse:{behind.origin}@127.0.0.1:{port}"])
+    gate = gateway(document, modes=[f"reverse:{behind.origin}"])
     key = {"authorization": f"Bearer {CLIENT_KEY}"}
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1", trust_env=False, headers=key) as client:
+    with httpx.Client(base_url=gate.base_url, trust_env=False, headers=key) as client:
         governed = client.post("/chat/completions", json=CHAT)
         other = client.post("/chat/completions", json={**CHAT, "model": "other"})
     assert governed.json()["choices"][0]["message"]["content"] == "routed"
@@ -188,9 +186,8 @@ def test_reverse_mode_governs_what_a_route_matches(gateway: StartGateway, upstre
 
 def test_socks5_mode(gateway: StartGateway, upstream: StartUpstream) -> None:
     server = upstream(does.ok())
-    port = free_ports(1)[0]
-    gate = gateway(rules(provider(server)), modes=[f"socks5@127.0.0.1:{port}"])
-    with httpx.Client(proxy=f"socks5://127.0.0.1:{port}", verify=trust(gate), trust_env=False) as client:
+    gate = gateway(rules(provider(server)), modes=["socks5"])
+    with httpx.Client(proxy=f"socks5://{gate.authority}", verify=trust(gate), trust_env=False) as client:
         reply = client.post("https://api.openai.com/v1/chat/completions", json={**CHAT, "stream": True})
     assert reply.text.endswith("data: [DONE]\n\n")
     assert len(server.requests) == 1

@@ -4,8 +4,8 @@ import http.client
 import importlib.util
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +23,9 @@ the files that they name; what has a `*.yaml` among its keys is the last of thes
 START = 20.0
 """Seconds that the gateway may take until it is ready."""
 
+_PROXY = re.compile(r"curl https?://127\.0\.0\.1:([0-9]+)/v1/")
+_ADMIN = re.compile(r"http://127\.0\.0\.1:([0-9]+)/readyz\n")
+
 
 class Gateway:
     """`mitmgate run`, started by the constructor, which returns when /readyz answers 200."""
@@ -38,7 +41,7 @@ class Gateway:
         listen: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
-        self.proxy_port, self.admin_port = free_ports(2)
+        self.proxy_port = self.admin_port = 0  # the system chooses; the gateway's first lines say what
         self.confdir = folder / "conf"
         self._rules_dir = folder / "rules"
         self._write(rules, listen or {})
@@ -152,7 +155,7 @@ class Gateway:
 
     def _write(self, rules: Rules, listen: Mapping[str, Any]) -> None:
         self._rules_dir.mkdir(parents=True)
-        ports = {"proxy": f"127.0.0.1:{self.proxy_port}", "admin": f"127.0.0.1:{self.admin_port}", **listen}
+        ports = {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0", **listen}
         (self._rules_dir / "00-listen.yaml").write_text(json.dumps({"version": 1, "listen": ports}))
         self._write_files(rules)
 
@@ -182,13 +185,26 @@ class Gateway:
         while time.monotonic() < end:
             if self.child.poll() is not None:
                 raise AssertionError(f"the gateway ended with {self.child.returncode}\n{self.log()[-3000:]}")
-            try:
-                if self.admin("/readyz", within=1)[0] == 200:
-                    return
-            except (OSError, http.client.HTTPException):
-                pass
+            if not self.admin_port:
+                self._read_ports()
+            elif self._is_ready():
+                return
             time.sleep(0.05)
         raise AssertionError(f"the gateway was not ready within {START} s\n{self.log()[-3000:]}")
+
+
+    def _read_ports(self) -> None:
+        """From the three lines that it prints for people to paste."""
+        told = self._stderr.read_text("utf-8", "replace")
+        proxy, admin = _PROXY.search(told), _ADMIN.search(told)
+        if proxy and admin:
+            self.proxy_port, self.admin_port = int(proxy[1]), int(admin[1])
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.admin("/readyz", within=1)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def shipped_rules() -> dict[str, Any]:
@@ -208,15 +224,3 @@ def _record(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) and "id" in document else None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at this moment, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

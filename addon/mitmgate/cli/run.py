@@ -12,6 +12,7 @@ import uvloop
 from mitmgate.rules.positions import RulesError
 from mitmgate.transport.confdir import AuthorityError
 from mitmgate.transport.house import House
+from mitmgate.transport.serving import SIGNALS, Serving
 from mitmgate.transport.tls import refuse_key_log
 
 
@@ -46,25 +47,30 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace) -> int:
-    house = House(args.rules, args.confdir.expanduser(), tuple(args.mode or ()), dict(os.environ))
+    confdir = args.confdir.expanduser()
+    house = House(args.rules, confdir, dict(os.environ))
     await house.build()
     for warning in house.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    stopping = asyncio.get_running_loop()
-    for number in house.signals:
-        stopping.add_signal_handler(number, house.stop)
-    await house.run(lambda: print(_welcome(house), file=sys.stderr, flush=True))
-    return 0 if house.served else 1
+    serving = Serving(house, confdir, tuple(args.mode or ()))
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, serving.stop)
+    try:
+        served = await serving.run(lambda: print(_welcome(house), file=sys.stderr, flush=True))
+    finally:
+        await house.close()
+    return 0 if served else 1
 
 
 def _welcome(house: House) -> str:
     """Three lines that can be pasted."""
-    proxy, admin, certificate = house.proxy_url, house.admin_url, house.certificate
+    proxy, certificate = house.proxy_url, house.authority.certificate_path
     body = '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hello"}]}'
     return "\n".join(
         (
             f"curl {proxy}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
             f"HTTPS_PROXY={proxy} SSL_CERT_FILE={certificate} python your_application.py",
-            f"{admin}/readyz",
+            f"{house.admin_url}/readyz",
         )
     )

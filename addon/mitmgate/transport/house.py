@@ -1,14 +1,11 @@
-"""Putting the gateway together: rules, CA, simulator, admin port and the master; its start and its graceful end."""
+"""The house put together: rules, CA, simulator, admin port, records, and the addons that a mitmproxy master needs."""
 
 import asyncio
-import logging
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from mitmproxy.addons import core, disable_h2c, proxyserver
-from mitmproxy.options import Options
+from mitmproxy.proxy import commands
 
 from mitmgate.addon import Gateway
 from mitmgate.console.admin import AdminServer, Readiness
@@ -23,12 +20,9 @@ from mitmgate.telemetry.records import RecordLog
 from mitmgate.transport import http1
 from mitmgate.transport.authority import Authority, CaFiles, load_or_create
 from mitmgate.transport.interception import GatewayNextLayer
-from mitmgate.transport.master import SlimMaster
 from mitmgate.transport.scope import Scope
 from mitmgate.transport.tls import GatewayTlsConfig
 from mitmgate.version import VERSION
-
-logger = logging.getLogger(__name__)
 
 OPTIONS: Final[Mapping[str, object]] = {
     "connection_strategy": "lazy",          # else the original host is dialled before any rule has run
@@ -40,8 +34,6 @@ OPTIONS: Final[Mapping[str, object]] = {
 """mitmproxy's options that the gateway depends on."""
 
 
-_POLL: Final = 0.05                         # seconds between looks while draining
-
 def named_ca(rules: Rules, folder: Path) -> CaFiles | None:
     """The CA that the rules name, with paths from their folder."""
     ca = rules.ca
@@ -51,42 +43,34 @@ def named_ca(rules: Rules, folder: Path) -> CaFiles | None:
 
 
 class House:
-    """One gateway process."""
-
-    signals = (signal.SIGTERM, signal.SIGINT)
+    """Everything of one gateway but mitmproxy's own master."""
 
     def __init__(
-        self,
-        rules: Path,
-        confdir: Path,
-        modes: Sequence[str],
-        environ: Mapping[str, str],
-        pipeline: Pipeline | None = None,
+        self, rules: Path, confdir: Path, environ: Mapping[str, str], pipeline: Pipeline | None = None
     ) -> None:
-        self._rules_folder = rules
+        self._folder = rules
         self._confdir = confdir
-        self._modes = modes
         self._environ = environ
         self._pipeline = pipeline
+        self._servers: Any = None           # mitmproxy's Proxyserver, once there is a master
         self.shared = Shared()
         self.warnings: tuple[str, ...] = ()
         self.served = False
-        self._drained: asyncio.Task[None] | None = None
 
     async def build(self) -> None:
-        """Make everything but the listening ports of the proxy. Raises what is wrong with rules, CA or ports."""
+        """Make everything. Raises RulesError, ValueError, AuthorityError or OSError: what is wrong with rules, CA or ports."""
         self._simulator = Simulator()
         simulator = await self._simulator.start()
-        self.snapshot = compile_rules(self._rules_folder, self._environ, simulator, self.shared)
-        rules = self.snapshot.rules
+        self.snapshot = compile_rules(self._folder, self._environ, simulator, self.shared)
+        rules, table = self.snapshot.rules, self.snapshot.table
         self.authority = self._authority(self.snapshot)
-        self.warnings = (*self.snapshot.table.warnings, *self.authority.warnings)
-        table = self.snapshot.table
-        targets = [t for route in (*table.routes, *table.models.values()) for t in (*route.targets, *route.fallback)]
+        self.warnings = (*table.warnings, *self.authority.warnings)
+        routes = (*table.routes, *table.models.values())
+        targets = [target for route in routes for target in (*route.targets, *route.fallback)]
         self.metrics = Metrics(
             VERSION,
             known_models={target.model for target in targets if target.model} | set(table.offered),
-            known_routes={route.name for route in (*table.routes, *table.models.values())} | {"original"},
+            known_routes={route.name for route in routes} | {"original"},
             known_providers=set(self.snapshot.providers),
         )
         self.metrics.ca_expires_at(self.authority.expires.timestamp())
@@ -94,59 +78,41 @@ class House:
         self.admin = AdminServer(self.readiness, self.metrics, hosts=rules.listen.hosts)
         self._admin_address = await self.admin.start(rules.listen.admin.host, rules.listen.admin.port)
         self.shared.doc_base = self.admin_url
-        self._assemble()
 
     def _authority(self, snapshot: Snapshot) -> Authority:
-        files = named_ca(snapshot.rules, self._rules_folder)
         # `spare`: so that a vendor added to the rules later needs no new CA.
         permitted = tuple(dict.fromkeys((*snapshot.intercept, *snapshot.rules.listen.hosts)))
-        return load_or_create(self._confdir, permitted=permitted, ca=files, spare=VENDOR_HOSTS)
+        return load_or_create(
+            self._confdir, permitted=permitted, ca=named_ca(snapshot.rules, self._folder), spare=VENDOR_HOSTS
+        )
 
-    def _assemble(self) -> None:
+    def addons(self, servers: Any, start_hook: Callable[[commands.StartHook], bool] | None) -> tuple[object, ...]:
+        """The addons for a master whose Proxyserver is `servers`. `start_hook`: see `GatewayLayer`."""
         http1.install()
-        options = Options(confdir=str(self._confdir))
-        self.master = SlimMaster(options)
-        self._servers = proxyserver.Proxyserver()
+        self._servers = servers
         scope = Scope.of(self.snapshot.rules, self.snapshot.intercept, self.own_addresses)
-        gateway = self.gateway = Gateway(self.snapshot, scope, self.metrics, self.records, self._pipeline)
-        self.master.load(
-            core.Core(),
-            GatewayNextLayer(scope.intercepts, self.master.addons.start),
-            self._servers,
+        gateway = Gateway(self.snapshot, scope, self.metrics, self.records, self._pipeline)
+        return (
+            GatewayNextLayer(scope.intercepts, start_hook),
             GatewayTlsConfig(self.authority, gateway.ways.upstream_tls),
-            disable_h2c.DisableH2C(),
             gateway,
         )
-        options.update(**OPTIONS, mode=[self._mode(mode) for mode in self._modes or ("regular",)])
-
-    def _mode(self, mode: str) -> str:
-        """A mode without an address listens where the rules say."""
-        listen = self.snapshot.rules.listen.proxy
-        host = f"[{listen.host}]" if ":" in listen.host else listen.host
-        return mode if "@" in mode or mode.startswith("local") else f"{mode}@{host}:{listen.port}"
 
     def own_addresses(self) -> list[tuple[str, int]]:
-        """Where this gateway listens, the admin port and the simulator's included."""
+        """Where this gateway listens, the admin port included."""
         proxy = [(str(address[0]), int(address[1])) for address in self._servers.listen_addrs()]
         return [*proxy, self._admin_address]
 
     @property
     def proxy_url(self) -> str:
-        """The first listening address of the proxy."""
-        addresses = self._servers.listen_addrs()
-        host, port = addresses[0][:2] if addresses else (self.snapshot.rules.listen.proxy.host, 0)
-        return str(Origin("http", {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))  # noqa: S104
+        """The proxy's first listening address."""
+        host, port = next(iter(self.own_addresses()))
+        return _url(host, port)
 
     @property
     def admin_url(self) -> str:
         """The admin port's address."""
-        host, port = self._admin_address
-        return str(Origin("http", {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))  # noqa: S104
-
-    @property
-    def certificate(self) -> Path:
-        """The CA's certificate, for clients to trust."""
-        return self.authority.certificate_path
+        return _url(*self._admin_address)
 
     def readiness(self) -> Readiness:
         """For /readyz."""
@@ -159,43 +125,14 @@ class House:
             warnings=self.warnings,
         )
 
-    async def run(self, welcome: Callable[[], None]) -> None:
-        """Serve until `stop`; `served` stays False if a port could not be had."""
-        watching = asyncio.ensure_future(self._watch_start(welcome))
-        try:
-            await self.master.run()
-        finally:
-            watching.cancel()
-            await asyncio.to_thread(self.records.close)
-            await self.admin.stop()
-            await self._simulator.stop()
+    async def close(self) -> None:
+        """Write what is queued, close the ports."""
+        await asyncio.to_thread(self.records.close)
+        await self.admin.stop()
+        await self._simulator.stop()
 
-    async def _watch_start(self, welcome: Callable[[], None]) -> None:
-        while not len(self._servers.servers) or self._servers.servers.is_updating:  # noqa: ASYNC110 - mitmproxy tells nobody
-            await asyncio.sleep(_POLL)
-        if all(server.is_running for server in self._servers.servers):
-            self.served = True
-            welcome()
-        else:
-            for server in self._servers.servers:
-                if server.last_exception is not None:
-                    logger.error("%s", server.last_exception)
-            self.master.end()
 
-    def stop(self) -> None:
-        """Drain, then end. The second call ends at once."""
-        if self._drained is not None:
-            self.master.end()
-            return
-        self.shared.draining = True
-        self._drained = asyncio.ensure_future(self._drain())
-
-    async def _drain(self) -> None:
-        """What is in flight ends, within `limits.drain`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.snapshot.rules.limits.drain
-        while self.shared.in_flight > 0 and loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every exchange
-            await asyncio.sleep(_POLL)
-        if self.shared.in_flight > 0:
-            logger.warning("%d exchanges were still in flight at the end of the drain", self.shared.in_flight)
-        self.master.end()
+def _url(host: str, port: int) -> str:
+    """A URL by which a client on this machine reaches what listens there."""
+    wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+    return str(Origin("http", wildcard.get(host, host), port))
