@@ -45,8 +45,7 @@ class Script:
 
     async def running(self) -> None:
         """Put the gateway's addons in."""
-        confdir = Path(os.path.expanduser(ctx.options.confdir))
-        house = House(Path(ctx.options.mitmgate_rules), confdir, dict(os.environ))
+        house = House(Path(ctx.options.mitmgate_rules), _confdir(), dict(os.environ))
         try:
             await house.build()
         except (RulesError, AuthorityError, ValueError, OSError) as error:
@@ -71,6 +70,10 @@ class Script:
         while len(self.seen) > RETAINED:
             remove: Callable[[list[flow.Flow]], None] = view.remove
             remove([self.seen.popleft()])
+
+
+def _confdir() -> Path:
+    return Path(ctx.options.confdir).expanduser()
 
 
 addons = [Script()]
