@@ -54,12 +54,19 @@ def _upstreams(loop: LoopThread, ca: trustme.CA) -> Iterator[StartUpstream]:
         yield start
 
 
+def _ended_well(gateway: Gateway) -> None:
+    """Whatever a test did to it: it stops when told, and no bug of ours or mitmproxy's stands in its log."""
+    assert gateway.stop() == 0, gateway.log()[-3000:]
+    for sign in ("Traceback", "has crashed", "gateway_error", "never retrieved", "never awaited"):
+        assert sign not in gateway.errors(), f"{sign!r} in the gateway's log:\n{gateway.errors()[-5000:]}"
+
+
 def _gateways(folder: Callable[[], Path]) -> Iterator[StartGateway]:
     with ExitStack() as stack:
 
         def start(rules: Rules, **more: Any) -> Gateway:
             gateway = Gateway(folder(), rules, **more)
-            stack.callback(gateway.stop)
+            stack.callback(_ended_well, gateway)
             return gateway
 
         yield start

@@ -9,6 +9,7 @@ another is judged by both. The tables are written out because `ipaddress` change
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal
 
@@ -68,6 +69,7 @@ _NAT64_LOCAL: Final = IPv6Network("64:ff9b:1::/48")     # RFC 8215: a prefix in 
 _WORST_FIRST: Final[tuple[Kind, ...]] = ("metadata", "loopback", "link_local", "private", "reserved")
 
 
+@lru_cache(4096)
 def normalise_host(host: str) -> str:
     """The one spelling of a host: lower case, A-labels, no final dot; IPv6 compressed, without brackets (RFC 5952).
 
@@ -260,6 +262,7 @@ def _glob_label(label: str, text: str) -> str:
     return _named(label, text)
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether this name or address is this machine's own."""
     try:

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final
 
 from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ReverseMode
@@ -114,10 +114,18 @@ def _split(authority: str, scheme: str) -> tuple[str, int]:
 def exchange_of(flow: http.HTTPFlow, arrival: Arrival, snapshot: Snapshot) -> Exchange:
     """A new exchange for this request."""
     clock = snapshot.clock
+    fields = tuple(
+        (name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape"))
+        for name, value in flow.request.headers.fields
+    )
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Exchange(
         id="req_" + secrets.token_hex(16),
         arrival=arrival,
-        request_headers=cast("dict[str, str]", flow.request.headers),   # a case-insensitive MutableMapping
+        request_headers=headers,
+        header_fields=fields,
         started=clock.monotonic(),
         started_at=clock.wall(),
     )

@@ -4,7 +4,7 @@
 exchange ends, `Record` is made from it once; log, metrics and headers read the record and nothing else.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -207,7 +207,8 @@ class Exchange:
 
     id: str                                             # set by the bridge
     arrival: Arrival                                    # set by the bridge
-    request_headers: MutableMapping[str, str]           # set by the bridge; the client's, case-insensitive, a live view
+    request_headers: Mapping[str, str]                  # set by the bridge; by name in lower case, several joined with ", "
+    header_fields: tuple[tuple[str, str], ...]          # set by the bridge; the same, each as it came, names in lower case
     started: float                                      # monotonic; set by the bridge
     started_at: float                                   # Unix seconds; set by the bridge
     deadline: float = 0.0                               # monotonic end of `total`; set by plan_targets

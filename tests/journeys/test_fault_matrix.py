@@ -6,8 +6,9 @@ the next target answers; after it there is no switching, and the client gets an 
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from rig import behaviours as does
 from rig.clients import plain
 from rig.gateway import Gateway
-from rig.scripted import Upstream, refused_port
+from rig.scripted import Upstream, full_backlog, refused_port
 from rig.starts import StartGateway, StartUpstream
 
 SHORT = {"connect": "500ms", "first_token": "500ms", "idle": "500ms", "total": "5s"}
@@ -28,13 +29,20 @@ class Row:
     """One fault. `only`, `last`: status and code that the client gets; `switches`: whether the next target answers."""
 
     name: str
-    behaviour: Callable[[], does.Behaviour] | None      # None: nobody listens
+    behaviour: Callable[[], does.Behaviour] | None      # None: nobody answers at all, see `unreachable`
     streamed: bool
     only: tuple[int, str | None]
     last: tuple[int, str | None]
     outcome: str                                        # in the record: the attempt's; after the commit, what broke
     headers: tuple[tuple[str, str], ...] = ()           # that `only` also has
     switches: bool = True
+    unreachable: str = "dead"                           # the provider, where there is no behaviour
+
+    def model(self, place: str) -> str:
+        """What to ask for: the fault at the `only` target, at the first of `two`, or at `both`."""
+        if self.behaviour is None:
+            return f"{self.unreachable}-{place}"
+        return "only" if place == "only" else "two"
 
     def __str__(self) -> str:
         return f"{self.name}-{'streamed' if self.streamed else 'whole'}"
@@ -60,6 +68,8 @@ def both(
 MATRIX = (
     *both("refused", None, (502, "upstream_unreachable"), GONE, "connect"),
     *both("reset-before-headers", does.reset_before_headers, GONE, GONE, "reset"),
+    Row("no-connection", None, True, LATE, GONE, "connect_timeout", unreachable="full"),
+    Row("no-connection", None, False, LATE, GONE, "connect_timeout", unreachable="full"),
     Row("reset-after-headers", does.reset_after_headers, True, GONE, GONE, "reset"),
     Row("reset-after-headers", lambda: does.reset_after_headers(does.JSON), False, GONE, GONE, "reset"),
     *both("hang", does.hang, LATE, GONE, "first_token_timeout"),
@@ -86,7 +96,7 @@ MATRIX = (
     Row("stall", does.stall, True, (200, BROKEN), (200, BROKEN), "silent", switches=False),
     Row("late-error", lambda: does.error_event(3), True, (200, BROKEN), (200, BROKEN), "error_event", switches=False),
     Row("half-an-event", does.half_event_then_reset, True, (200, BROKEN), (200, BROKEN), "connection_broke", switches=False),
-    Row("invalid-utf8", does.invalid_utf8, True, (200, BROKEN), (200, BROKEN), "encoding", switches=False),
+    Row("invalid-utf8", does.invalid_utf8, True, (200, BROKEN), (200, BROKEN), "garbage", switches=False),
     Row("broken-gzip", does.broken_gzip, False, GONE, GONE, "garbage"),
     Row("json-short", does.json_short, False, GONE, GONE, "garbage"),
 )
@@ -94,7 +104,10 @@ MATRIX = (
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """A gateway with two upstreams. Models: `only`, `two` (first, second), and both with a dead first one, `dead…`."""
+    """A gateway with two upstreams, a port that refuses (`dead`) and one on which connects hang (`full`).
+
+    Models: `only` (first), `two` (first, second), `again` (the same with retries), and `dead-…` and `full-…` of these.
+    """
 
     gateway: Gateway
     first: Upstream
@@ -110,7 +123,7 @@ class Stand:
 
 
 @pytest.fixture(scope="module")
-def stand(shared_gateway: StartGateway, shared_upstream: StartUpstream) -> Stand:
+def stand(shared_gateway: StartGateway, shared_upstream: StartUpstream) -> Iterator[Stand]:
     first, second = shared_upstream(does.ok()), shared_upstream(does.ok())
 
     def provider(port: int) -> dict[str, object]:
@@ -130,26 +143,29 @@ def stand(shared_gateway: StartGateway, shared_upstream: StartUpstream) -> Stand
             "timeout": SHORT,
         }
 
-    gateway = shared_gateway(
-        {
-            "providers": {
-                "first": provider(first.port),
-                "second": provider(second.port),
-                "dead": provider(refused_port()),
-                "dead-too": provider(refused_port()),
-            },
-            "routes": [
-                route("only", "first"),
-                route("two", "first", "second"),
-                route("dead-only", "dead"),
-                route("dead-two", "dead", "second"),
-                route("dead-dead", "dead", "dead-too"),
-                route("again", "first", "second", retries=2),
-                route("dead-again", "dead", "second", retries=2),
-            ],
-        }
-    )
-    return Stand(gateway, first, second)
+    rules: dict[str, Any] = {
+        "providers": {
+            "first": provider(first.port),
+            "second": provider(second.port),
+            "dead": provider(refused_port()),
+            "dead-too": provider(refused_port()),
+        },
+        "routes": [
+            route("only", "first"),
+            route("two", "first", "second"),
+            route("dead-only", "dead"),
+            route("dead-two", "dead", "second"),
+            route("dead-both", "dead", "dead-too"),
+            route("full-only", "full"),
+            route("full-two", "full", "second"),
+            route("full-both", "full", "full-too"),
+            route("again", "first", "second", retries=2),
+            route("dead-again", "dead", "second", retries=2),
+        ],
+    }
+    with full_backlog() as full:
+        rules["providers"]["full"] = rules["providers"]["full-too"] = provider(full)
+        yield Stand(shared_gateway(rules), first, second)
 
 
 def events(reply: httpx.Response) -> list[str]:
@@ -189,13 +205,13 @@ def assert_failed(reply: httpx.Response, expected: tuple[int, str | None]) -> No
 def test_at_the_only_target(stand: Stand, row: Row) -> None:
     """A plan of one: its provider's error is passed on as it came; what is no reply at all becomes ours."""
     stand.first.script(row.behaviour() if row.behaviour else does.ok())
-    reply = stand.ask("only" if row.behaviour else "dead-only", stream=row.streamed)
+    reply = stand.ask(row.model("only"), stream=row.streamed)
     assert_failed(reply, row.only)
     for name, value in row.headers:
         assert reply.headers[name] == value
     assert reply.headers["x-gateway-attempts"] == "1"
     assert reply.headers["x-retry-count"] == "0"
-    assert reply.headers["x-gateway-route"] == ("only" if row.behaviour else "dead-only")
+    assert reply.headers["x-gateway-route"] == row.model("only")
     assert "x-fallback-from" not in reply.headers
     assert "x-should-retry" not in reply.headers
     assert reply.headers["x-request-id"] == reply.headers["x-gateway-request-id"]
@@ -214,7 +230,7 @@ def test_at_the_first_of_two(stand: Stand, row: Row) -> None:
     stand.first.script(row.behaviour() if row.behaviour else does.ok())
     stand.second.script(does.ok())
     asked = time.monotonic()
-    reply = stand.ask("two" if row.behaviour else "dead-two", stream=row.streamed)
+    reply = stand.ask(row.model("two"), stream=row.streamed)
     assert time.monotonic() - asked < 4
     if not row.switches:
         assert_failed(reply, row.only)
@@ -224,7 +240,7 @@ def test_at_the_first_of_two(stand: Stand, row: Row) -> None:
     assert_answered(reply, streamed=row.streamed)
     assert reply.headers["x-gateway-attempts"] == "2"
     assert reply.headers["x-retry-count"] == "1"
-    assert reply.headers["x-fallback-from"] == ("two" if row.behaviour else "dead-two")
+    assert reply.headers["x-fallback-from"] == row.model("two")
     assert reply.headers["x-model-used"] == "model-second"
     assert reply.headers["x-gateway-provider"] == "second"
     assert "x-should-retry" not in reply.headers
@@ -244,7 +260,7 @@ def test_at_the_last_of_two(stand: Stand, row: Row) -> None:
     else:
         stand.first.script(row.behaviour() if row.behaviour else does.ok())
     stand.second.script(row.behaviour() if row.behaviour else does.ok())
-    reply = stand.ask("two" if row.behaviour else "dead-dead", stream=row.streamed)
+    reply = stand.ask(row.model("both"), stream=row.streamed)
     assert_failed(reply, row.last)
     assert reply.headers["x-gateway-attempts"] == "2"
     if row.last[1] == BROKEN:
@@ -252,7 +268,7 @@ def test_at_the_last_of_two(stand: Stand, row: Row) -> None:
     assert reply.headers["x-should-retry"] == "false"
     assert reply.headers.get("retry-after") == ("7" if row.last[0] == 429 else None)
     message = reply.json()["error"]["message"]
-    names = ("first", "second") if row.behaviour else ("dead", "dead-too")
+    names = ("first", "second") if row.behaviour else (row.unreachable, f"{row.unreachable}-too")
     assert all(f"{name}/model-{name}" in message for name in names)
     assert "scripted" not in message
 

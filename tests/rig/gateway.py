@@ -113,6 +113,10 @@ class Gateway:
         """What it wrote, records included; stderr last."""
         return self._stdout.read_text("utf-8", "replace") + self._stderr.read_text("utf-8", "replace")
 
+    def errors(self) -> str:
+        """What it wrote for operators, without the records."""
+        return self._stderr.read_text("utf-8", "replace")
+
     def admin(self, path: str, within: float = 5.0) -> tuple[int, str]:
         """GET on the admin port: status and text."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=within)

@@ -8,6 +8,7 @@ Rule: RFC 3986, sections 2.1, 3.3 and 6.2.2, read strictly.
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +24,7 @@ class AmbiguousPath(Exception):
     """The target can be read in more than one way. The message is for the client, and quotes nothing of the target."""
 
 
+@lru_cache(1024)
 def normalise(target: str) -> tuple[str, str]:
     """Path and query of a request target in origin form (RFC 9112, section 3.2.1).
 

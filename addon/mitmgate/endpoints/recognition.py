@@ -1,6 +1,7 @@
 """Which operation a client-facing path is. One table of suffixes; the APIs' prefixes say whose they are."""
 
 import re
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from mitmgate.errors import Refusal
@@ -48,32 +49,37 @@ _API_TOTAL: Final = 60.0
 
 
 def recognise(arrival: Arrival) -> Endpoint | None:
-    """The endpoint of a request, None if its path belongs to no API that we know. Raises Refusal for a wrong method.
+    """The endpoint of a request; see `endpoint_of`."""
+    return endpoint_of(arrival.path, arrival.method)
+
+
+@lru_cache(1024)
+def endpoint_of(path: str, method: str) -> Endpoint | None:
+    """The endpoint of a normalised path, None if its path belongs to no API that we know. Raises Refusal for a wrong method.
 
     A path that is a known one but for its letters' case is refused: some servers fold the case, others do not, and no
     rule may be walked past by a spelling.
     """
-    path = arrival.path
     if deployment := _DEPLOYMENT.fullmatch(path):
-        return _row(arrival, deployment[2], model=deployment[1], total=_LOOSE_TOTAL)
+        return _row(method, deployment[2], model=deployment[1], total=_LOOSE_TOTAL)
     for prefix in _PREFIXES:
         if path.startswith(prefix + "/"):
-            return _row(arrival, path[len(prefix) :], model=None, total=_API_TOTAL if prefix == "/api/v1" else _LOOSE_TOTAL)
+            return _row(method, path[len(prefix) :], model=None, total=_API_TOTAL if prefix == "/api/v1" else _LOOSE_TOTAL)
     if path.lower().startswith(tuple(prefix + "/" for prefix in (*_PREFIXES, "/openai/deployments"))):
         raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
     return None
 
 
-def _row(arrival: Arrival, suffix: str, *, model: str | None, total: float) -> Endpoint:
+def _row(method: str, suffix: str, *, model: str | None, total: float) -> Endpoint:
     folded = suffix.lower()
     for row in _OPENAI:
         if folded != row.suffix and (row.whole or not folded.startswith(row.suffix + "/")):
             continue
         if not suffix.startswith(row.suffix):
             raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
-        if row.post_only and arrival.method != "POST":
-            raise Refusal("method_not_allowed", f"{arrival.method} is not allowed here; use POST.", headers={"allow": "POST"})
-        has_body = arrival.method in ("POST", "PUT", "PATCH")
+        if row.post_only and method != "POST":
+            raise Refusal("method_not_allowed", f"{method} is not allowed here; use POST.", headers={"allow": "POST"})
+        has_body = method in ("POST", "PUT", "PATCH")
         return Endpoint(
             operation=row.operation,
             dialect="anthropic" if row.operation in _ANTHROPIC else "openai",

@@ -49,24 +49,15 @@ class RouteTable:
 
 def _filled(route: Route, captured: str) -> Chosen:
     """The route with `$1` put into its targets' models."""
+    if not route.captures:
+        return route.chosen
 
     def filled(targets: tuple[Target, ...]) -> tuple[Target, ...]:
         return tuple(
             replace(t, model=t.model.replace("$1", captured)) if t.model and "$1" in t.model else t for t in targets
         )
 
-    return Chosen(
-        route=route.name,
-        where=route.where,
-        by_path=route.match.path is not None,
-        targets=filled(route.targets) if route.captures else route.targets,
-        fallback=filled(route.fallback) if route.captures else route.fallback,
-        strategy=route.strategy,
-        retry=route.retry,
-        deadlines=route.deadlines,
-        force=route.force,
-        default=route.default,
-    )
+    return replace(route.chosen, targets=filled(route.chosen.targets), fallback=filled(route.chosen.fallback))
 
 
 def compile_routes(rules: schema.Rules, providers: Mapping[str, Provider], where: Mapping[str, str]) -> RouteTable:
@@ -91,19 +82,19 @@ def compile_routes(rules: schema.Rules, providers: Mapping[str, Provider], where
         first, then = targets(rule.targets, written or place), targets(rule.fallback, written or place)
         if not first and not then:
             dead.append(f"{written or place}: {name} has no active target: its providers are disabled or lack their credential")
-        return Route(
-            name=name,
-            match=match,
+        chosen = Chosen(
+            route=name,
+            where=written,
             targets=first or then,
+            by_path=match.path is not None,
             fallback=then if first else (),
             strategy=rule.strategy,
             retry=_retry(rule.retry),
             deadlines=_deadlines(rule.timeout),
             force=dict(rule.force) if isinstance(rule, schema.Route) else {},
             default=dict(rule.default) if isinstance(rule, schema.Route) else {},
-            captures=any("$1" in (target.model or "") for target in (*first, *then)),
-            where=written,
         )
+        return Route(match, chosen, any("$1" in (target.model or "") for target in (*first, *then)))
 
     routes = tuple(
         compiled(rule.name, f"routes[{position}]", rule, _match(rule.match)) for position, rule in enumerate(rules.routes)
@@ -146,7 +137,7 @@ def _offered(routes: tuple[Route, ...], models: Mapping[str, Route]) -> tuple[st
         names.update(dict.fromkeys(sorted(globs.literals) if globs else ()))
         if globs is not None and not globs.patterns:
             continue
-        for target in (*route.targets, *route.fallback):
+        for target in (*route.chosen.targets, *route.chosen.fallback):
             known = models_of(target.provider.name if target.provider.dialect != "simulator" else "simulator")
             names.update(dict.fromkeys(m for m in known if globs is None or globs.match(m) is not None))
     return tuple(names)

@@ -2,9 +2,9 @@
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from mitmgate.exchange import Deadlines, RetryRule, Target
+from mitmgate.exchange import Chosen
 from mitmgate.globs import Globs
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -68,19 +68,11 @@ def _inside(client: str, networks: tuple[Network, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A rule, compiled. Also what `models:` names and the built-in order become."""
+    """A rule, compiled. Also what `models:` names become."""
 
-    name: str
     match: Match
-    targets: tuple[Target, ...]
-    fallback: tuple[Target, ...] = ()
-    strategy: str = "fallback"
-    retry: RetryRule = RetryRule()
-    deadlines: Deadlines = Deadlines()
-    force: Mapping[str, object] = field(default_factory=dict)
-    default: Mapping[str, object] = field(default_factory=dict)
-    where: str | None = None                        # file:line
-    captures: bool = False                          # a target's model holds `$1`
+    chosen: Chosen                          # what it chooses, `$1` not yet filled in
+    captures: bool = False                  # a target's model holds `$1`
 
 
 def first_match(routes: tuple[Route, ...], asked: Asked) -> tuple[Route, str] | None:

@@ -62,10 +62,15 @@ async def translate(exchange: Exchange, services: Services) -> None:
     )
 
 
+@lru_cache(4096)
+def _path(base: str, suffix: str) -> str:
+    return quote(base + suffix, safe="/:@!$&'()*+,=~-._")
+
+
 def _target(exchange: Exchange, target: Target, model: str | None) -> str:
     endpoint = exchange.endpoint
     assert endpoint is not None
-    path = quote(target.provider.base_path + endpoint.suffix, safe="/:@!$&'()*+,=~-._")
+    path = _path(target.provider.base_path, endpoint.suffix)
     query = exchange.arrival.query
     if query:
         drop = _SECRET_QUERY | _AZURE_QUERY if endpoint.model is not None else _SECRET_QUERY
@@ -82,18 +87,17 @@ def _headers(exchange: Exchange, target: Target, *, edited: bool) -> tuple[tuple
     provider = target.provider
     own = provider.headers
     kept = []
-    for name, value in exchange.request_headers.items():
-        lower = name.lower()
-        kind = _kind(lower)
-        if kind == "drop" or lower in own:
+    for name, value in exchange.header_fields:
+        kind = _kind(name)
+        if kind == "drop" or name in own:
             continue
         if kind == "credential" and not provider.original:
             continue                        # `credential: client` on a named provider is written by authorise
         if kind == "encoding" and edited:
             continue                        # the edited body is not encoded
-        if kind == "protocol" and not provider.original and not (value := _without_keys(value)):
-            continue
-        kept.append((lower, value))
+        sent = _without_keys(value) if kind == "protocol" and not provider.original else value
+        if sent:
+            kept.append((name, sent))
     kept.extend(own.items())
     if exchange.arrival.websocket:
         kept.extend((("connection", "Upgrade"), ("upgrade", "websocket")))

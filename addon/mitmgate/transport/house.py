@@ -66,11 +66,12 @@ class House:
         self.authority = self._authority(self.snapshot)
         self.warnings = (*table.warnings, *self.authority.warnings)
         routes = (*table.routes, *table.models.values())
-        targets = [target for route in routes for target in (*route.targets, *route.fallback)]
+        chosen = [route.chosen for route in routes]
+        targets = [target for each in chosen for target in (*each.targets, *each.fallback)]
         self.metrics = Metrics(
             VERSION,
             known_models={target.model for target in targets if target.model} | set(table.offered),
-            known_routes={route.name for route in routes} | {"original"},
+            known_routes={each.route for each in chosen} | {"original"},
             known_providers=set(self.snapshot.providers),
         )
         self.metrics.ca_expires_at(self.authority.expires.timestamp())

@@ -35,7 +35,13 @@ HOLD_BYTES: Final = 256 << 10
 LONGEST_EVENT: Final = 16 << 20             # bytes of one event (images travel in events)
 LONGEST_FAULT: Final = 64 << 10             # bytes kept of a failing reply's body
 
-_HOP_BY_HOP: Final = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer")
+_REFRAMED: Final = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"te", b"trailer",
+        b"content-length",
+    }
+)
+_DECODED: Final = _REFRAMED | {b"content-encoding"}
 _GARBAGE: Final = Fault(FaultKind.GARBAGE, "the provider sent an event that cannot be read")
 
 
@@ -326,11 +332,8 @@ class ReplyStream(GatewayStream):
         Without it an HTTP/2 upstream's reply would end an HTTP/1.1 client's keep-alive, and a stream's end would look
         like a cut.
         """
-        headers = response.headers
-        for name in _HOP_BY_HOP:
-            headers.pop(name, None)
-        headers.pop("content-encoding", None) if self.decoder is not None else None
-        headers.pop("content-length", None)
+        drop = _REFRAMED if self.decoder is None else _DECODED
+        fields = [field for field in response.headers.fields if field[0].lower() not in drop]
         response.data.http_version = self.flow.request.data.http_version
         if response.is_http2:
             response.data.reason = b""
@@ -338,9 +341,10 @@ class ReplyStream(GatewayStream):
             response.data.reason = b"OK"
         if size is not None:
             if response.status_code not in (204, 304):
-                headers["content-length"] = str(size)
+                fields.append((b"content-length", b"%d" % size))
         elif self.flow.request.http_version == "HTTP/1.1":
-            headers["transfer-encoding"] = "chunked"
+            fields.append((b"transfer-encoding", b"chunked"))
+        response.headers.fields = tuple(fields)
 
     def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
         """After the commit: whole events only, and an end that is one."""
