@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import uvloop
 
@@ -14,6 +16,9 @@ from mitmgate.transport.confdir import AuthorityError
 from mitmgate.transport.house import House
 from mitmgate.transport.serving import SIGNALS, Serving
 from mitmgate.transport.tls import refuse_key_log
+
+GC_THRESHOLDS: Final = (20_000, 20, 20)
+"""Allocations before a collection: a request leaves some hundred objects in cycles, and the default looks at each request."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +61,9 @@ async def _run(args: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, serving.stop)
+    gc.collect()
+    gc.freeze()                             # what lives as long as we do need not be walked again and again
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         served = await serving.run(lambda: print(_welcome(house), file=sys.stderr, flush=True))
     finally:

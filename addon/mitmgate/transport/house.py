@@ -17,7 +17,7 @@ from mitmgate.runtime import Shared, Snapshot, compile_rules
 from mitmgate.simulator.server import Simulator
 from mitmgate.telemetry.metrics import Metrics
 from mitmgate.telemetry.records import RecordLog
-from mitmgate.transport import http1
+from mitmgate.transport import http1, tuning
 from mitmgate.transport.authority import Authority, CaFiles, load_or_create
 from mitmgate.transport.interception import GatewayNextLayer
 from mitmgate.transport.scope import Scope
@@ -90,6 +90,7 @@ class House:
     def addons(self, servers: Any, start_hook: Callable[[commands.StartHook], bool] | None) -> tuple[object, ...]:
         """The addons for a master whose Proxyserver is `servers`. `start_hook`: see `GatewayLayer`."""
         http1.install()
+        tuning.install()
         self._servers = servers
         scope = Scope.of(self.snapshot.rules, self.snapshot.intercept, self.own_addresses)
         gateway = Gateway(self.snapshot, scope, self.metrics, self.records, self._pipeline)

@@ -172,6 +172,11 @@ class GatewayStream(HttpStream):
             return False
         return (yield from super().check_invalid(request))
 
+    def check_body_size(self, request: bool) -> CommandGenerator[bool]:
+        """The bounds of bodies are ours; mitmproxy's options for them are unset, and asking costs copies of them."""
+        yield from ()
+        return False
+
     def cancel_upstream(self) -> CommandGenerator[None]:
         """End the upstream call: an HTTP/1.1 connection is closed, an HTTP/2 stream reset."""
         if self.attempt_id:
