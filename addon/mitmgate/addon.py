@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -49,11 +50,13 @@ def fail_closed(
         gateway.metrics.addon_errors.inc()
         if passage is not None:
             passage.permit = passage.through = None
-        if passage is None or not passage.committed:
-            flow.response = error_response("gateway_error", "The gateway failed; see its log.")
-            if passage is not None and passage.exchange is not None:
-                exchange = passage.exchange
-                exchange.refusal = Refusal("gateway_error", "The gateway failed; see its log under this request's id.")
+        if passage is not None and passage.head_sent:
+            return
+        flow.response = error_response("gateway_error", "The gateway failed; see its log.")
+        if passage is not None and passage.exchange is not None:
+            exchange = passage.exchange
+            exchange.refusal = Refusal("gateway_error", "The gateway failed; see its log under this request's id.")
+            with contextlib.suppress(Exception):            # the bug may be in there: the plain answer stands
                 flow.response = bridge.write_refusal(exchange, exchange.refusal, gateway.snapshot.shared.doc_base)
 
     if asyncio.iscoroutinefunction(hook):
@@ -343,16 +346,22 @@ class Gateway:
             passage.exchange.first_content = self.snapshot.clock.monotonic()
             bridge.dress(flow.response, passage.exchange)
 
-    @fail_closed
     def response(self, flow: http.HTTPFlow) -> None:
         """A collected reply is whole, or a stream has ended: the gateway's headers, then the record."""
         passage = passage_of(flow)
         if passage is None or passage.exchange is None or flow.response is None:
             return
-        exchange = passage.exchange
-        if not passage.committed and exchange.refusal is None and exchange.reply is None:
-            bridge.dress(flow.response, exchange)
+        self._dress_collected(flow)
         self._finish(flow, passage, flow.response.status_code)
+
+    @fail_closed
+    def _dress_collected(self, flow: http.HTTPFlow) -> None:
+        passage = passage_of(flow)
+        assert passage is not None
+        assert flow.response is not None
+        exchange = passage.exchange
+        if exchange is not None and not passage.committed and exchange.refusal is None and exchange.reply is None:
+            bridge.dress(flow.response, exchange)
 
     def error(self, flow: http.HTTPFlow) -> None:
         """The client left, or a stream that cannot carry an error was cut."""
@@ -361,6 +370,10 @@ class Gateway:
             return
         status = flow.response.status_code if flow.response is not None and passage.committed else 499
         attempt = passage.exchange.attempt
+        if passage.bug:
+            self.metrics.addon_errors.inc()
+            passage.exchange.refusal = Refusal("gateway_error", "a bug in the layer")
+            return self._finish(flow, passage, 500)
         if attempt is not None and attempt.fault is None and passage.broken is None:
             passage.broken = Broken.CLIENT_LEFT
             if not passage.committed:

@@ -277,7 +277,7 @@ class Record:
     code: str | None                        # of CODES, where we refused or gave up
     broken: str | None
     attempts: tuple[AttemptRecord, ...]
-    fallback_from: str | None               # the first target's model, when another target answered
+    fallback_from: str | None               # the model first asked for, when another target than the first answered
     retries: int                            # tries beyond the first, summed over targets
     tokens_input: int | None
     tokens_output: int | None

@@ -39,6 +39,7 @@ class Gateway:
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         listen: Mapping[str, Any] | None = None,
+        program: Sequence[str] = ("-m", "mitmgate"),
     ) -> None:
         self.folder = folder
         self.proxy_port = self.admin_port = 0  # the system chooses; the gateway's first lines say what
@@ -46,7 +47,7 @@ class Gateway:
         self._rules_dir = folder / "rules"
         self._write(rules, listen or {})
         (folder / "home").mkdir()
-        command = [sys.executable, "-m", "mitmgate", "run", "--rules", str(self._rules_dir)]
+        command = [sys.executable, *program, "run", "--rules", str(self._rules_dir)]
         command += ["--confdir", str(self.confdir)]
         command += [part for mode in modes for part in ("--mode", mode)] + list(arguments)
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"

@@ -42,10 +42,11 @@ def _attempt(attempt: Attempt, exchange: Exchange) -> AttemptRecord:
     fault = attempt.fault
     ended = attempt.ended if attempt.ended is not None else exchange.ended
     assert ended is not None
+    broke = exchange.broken is not None and attempt is exchange.attempt
     return AttemptRecord(
         provider=attempt.target.provider.name,
         model=attempt.target.model or exchange.requested_model,
-        outcome=fault.kind.value if fault else "ok",
+        outcome=fault.kind.value if fault else "broken" if broke else "ok",
         reason=fault.reason if fault else None,
         status=attempt.status,
         milliseconds=_milliseconds(attempt.started, ended),

@@ -28,7 +28,7 @@ OPERATIONS: Final = frozenset({  # DESIGN §1
     "chat", "completions", "responses", "messages", "count_tokens", "embeddings", "rerank", "transcription", "speech",
     "voices", "audio_pipeline", "moderation", "image", "files", "batches", "models", "realtime", OTHER,
 })  # fmt: skip
-OUTCOMES: Final = frozenset({"ok", *FaultKind})
+OUTCOMES: Final = frozenset({"ok", "broken", *FaultKind})
 # 499: the client left; 529: Anthropic is overloaded. A provider may send any number it likes.
 STATUSES: Final = {int(status): str(int(status)) for status in (*HTTPStatus, 499, 529)}
 CLASSES: Final = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}

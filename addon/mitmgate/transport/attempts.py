@@ -10,6 +10,7 @@ What has no exchange passes as mitmproxy would pass it, but also only on the add
 """
 
 import itertools
+import re
 import time
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -241,6 +242,9 @@ class AttemptStream(ReplyStream):
                 return Fault(FaultKind.TOTAL_TIMEOUT, "the total deadline passed")
             return Fault(FaultKind.CONNECT_TIMEOUT, "the connection was not made in time")
         lower = error.lower()
+        if "upstream proxy" in lower:
+            refused = re.search(r"request: (\d{3})\b", error)
+            return Fault(FaultKind.CONNECT, f"the corporate proxy refused: status {refused[1] if refused else 'unknown'}")
         if "denied:" in lower:
             return Fault(FaultKind.DENIED, "the gateway must not connect to that address")
         if "certificate" in lower or "tls" in lower or "ssl" in lower:

@@ -86,8 +86,10 @@ class Passage:
     body: MemoryBody | SpooledBody | None = None    # layer: whole, before the `request` hook
     fault: Fault | None = None              # layer: why the latest attempt failed
     reader: ReplyReader | None = None       # layer: of the attempt whose reply goes to the client
-    committed: bool = False                 # layer: the reply's head has gone to the client
+    committed: bool = False                 # layer: the reply is the client's, its head goes out now
+    head_sent: bool = False                 # layer: it has gone out
     broken: Broken | None = None            # layer: why the reply was broken off after that
+    bug: bool = False                       # layer: it met a bug of ours; the client got 500 or a cut
     finished: bool = False                  # addon: recorded
     on_gone: Callable[[], object] | None = None     # addon: called when the client leaves while a hook waits
 

@@ -4,6 +4,7 @@ Every attempt has a stream id of its own, aliased to this stream, so that late b
 HTTP/2 connection can serve twice. That id never travels to the client.
 """
 
+import logging
 import math
 import time
 from abc import abstractmethod
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mitmproxy import http
+from mitmproxy import flow, http
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import CommandGenerator
@@ -19,6 +20,7 @@ from mitmproxy.proxy.layers.http import (
     DropStream,
     ErrorCode,
     GetHttpConnectionCompleted,
+    HttpErrorHook,
     HttpEvent,
     HttpRequestHeadersHook,
     HttpStream,
@@ -37,6 +39,8 @@ from mitmgate.transport.plain_errors import error_response
 
 if TYPE_CHECKING:
     from mitmgate.transport.layer import GatewayLayer
+
+logger = logging.getLogger(__name__)
 
 _UPSTREAM = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 
@@ -69,6 +73,12 @@ class GatewayStream(HttpStream):
     due = math.inf                          # monotonic; the next deadline
     answered = False                        # a reply's head has gone to the client
     origin_form = False
+    crashed = False                         # a bug of ours was met in this stream
+
+    @property
+    def is_http2_client(self) -> bool:
+        """Whether the client's side is HTTP/2, where a connection outlives a stream."""
+        return self.context.client.alpn == b"h2"
 
     @abstractmethod
     def attempt_failed(self, fault: Fault) -> CommandGenerator[None]:
@@ -124,6 +134,12 @@ class GatewayStream(HttpStream):
                 command = work.send(reply)
             except StopIteration:
                 return
+            except Exception:
+                if self.crashed:
+                    raise
+                logger.exception("gateway_error in %s", self)
+                self.crashed, reply, work = True, None, self.give_up()
+                continue
             reply = None
             if isinstance(command, commands.StartHook):
                 if isinstance(command, HttpRequestHeadersHook):
@@ -138,13 +154,31 @@ class GatewayStream(HttpStream):
                     if self.attempt_id:
                         command.event.stream_id = self.attempt_id
                 elif isinstance(command.event, ResponseHeaders):
-                    self.answered = self.answered or command.event.response.status_code >= 200
+                    if command.event.response.status_code >= 200:
+                        self.answered = True
+                        if self.passage is not None:
+                            self.passage.head_sent = True
                 elif isinstance(command.event, ResponseProtocolError) and not self.answered:
                     status = command.event.code.http_status_code()
                     if status is not None:
                         yield from self.plain_error(command.event, status)
                         continue
             reply = yield command
+
+    def give_up(self) -> CommandGenerator[None]:
+        """A bug of ours in the layer: mitmproxy would log it and let the client hang. Ends both sides."""
+        yield from self.cancel_upstream()
+        if self.passage is not None:
+            self.passage.bug = True
+            self.flow.error = flow.Error("gateway_error")
+            yield HttpErrorHook(self.flow)
+            self.flow.live = False
+        if self.answered:
+            yield SendHttp(ResponseProtocolError(self.stream_id, "gateway_error", ErrorCode.KILL), self.context.client)
+        else:
+            yield from self.say(error_response("gateway_error", "The gateway failed; see its log."))
+        self.client_state = self.server_state = self.state_errored
+        yield DropStream(self.stream_id)
 
     def plain_error(self, event: ResponseProtocolError, status: int) -> CommandGenerator[None]:
         """In place of mitmproxy's HTML page. The connection closes: its state is not to be trusted any more."""
@@ -153,8 +187,13 @@ class GatewayStream(HttpStream):
             "invalid_request": "The request is not valid HTTP for a proxy.",
             "request_too_large": "The body is too large.",
         }.get(code, "The destination could not be reached.")
-        response = error_response(code, message, headers={"connection": "close"})
+        yield from self.say(error_response(code, message))
+
+    def say(self, response: http.Response) -> CommandGenerator[None]:
+        """A reply outside of any flow's course; the connection closes after it."""
         self.answered = True
+        if not self.is_http2_client:
+            response.headers["connection"] = "close"
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
         yield SendHttp(ResponseData(self.stream_id, response.raw_content or b""), self.context.client)
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
