@@ -60,6 +60,7 @@ def arrival_of(flow: http.HTTPFlow, passage: Passage, tunnel: Tunnel | None, *, 
         client=client.peername[0] if client.peername else "",
         http_version=request.http_version,
         websocket=request.headers.get("upgrade", "").lower() == "websocket",
+        local=client.sockname[0] if client.sockname else "",
     )
 
 

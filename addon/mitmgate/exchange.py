@@ -120,6 +120,7 @@ class Plan:
     deadlines: Deadlines
     force: Mapping[str, Any] = field(default_factory=dict)      # `set:`
     default: Mapping[str, Any] = field(default_factory=dict)    # `default:`
+    names_model: bool = False               # the request asks for a model, so that a 404 means the target lacks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class Arrival:
     client: str                             # the client's address, textual, no port
     http_version: str
     websocket: bool = False
+    local: str = ""                         # the address of ours that the client connected to, textual, no port
 
 
 @dataclass(frozen=True, slots=True)

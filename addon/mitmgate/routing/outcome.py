@@ -28,7 +28,7 @@ def conclude(plan: Plan, attempts: Sequence[Attempt], *, wall: float, late: bool
     fault = last.fault
     assert fault is not None
     if fault.kind is FaultKind.STATUS and (
-        len(plan.targets) == 1 or classify(fault, plan.retry, last.target) is Follow.CLIENT
+        len(plan.targets) == 1 or classify(fault, plan, last.target) is Follow.CLIENT
     ):
         return PassOn(fault)
     headers = {"x-should-retry": "false"} if len(attempts) > 1 else {}

@@ -38,8 +38,9 @@ class Follow(Enum):
     RETRY = "retry"
 
 
-def classify(fault: Fault, rule: RetryRule, target: Target) -> Follow:
-    """What follows from `fault` at `target` under `rule`."""
+def classify(fault: Fault, plan: Plan, target: Target) -> Follow:
+    """What follows from `fault` at `target`, one of the plan's."""
+    rule = plan.retry
     if fault.kind in _TIMEOUTS:
         return Follow.RETRY if "timeout" in rule.on else Follow.CLIENT
     if fault.kind in _BROKEN:
@@ -56,7 +57,7 @@ def classify(fault: Fault, rule: RetryRule, target: Target) -> Follow:
         # The caller's own key: it must hear of it, and nobody else's key may answer in its place.
         return Follow.CLIENT if target.provider.client_credential else Follow.NEXT
     if fault.status == 404:
-        return Follow.NEXT if fault.code in ("model_not_found", "DeploymentNotFound", "not_found_error") else Follow.CLIENT
+        return Follow.NEXT if plan.names_model else Follow.CLIENT
     listed = str(fault.status) in rule.on or (fault.status >= 500 and "5xx" in rule.on)
     return Follow.RETRY if listed else Follow.CLIENT
 
@@ -84,7 +85,7 @@ class Situation:
 
 def next_step(plan: Plan, at: Situation, random: Callable[[], float]) -> Step | None:
     """The next try, or None: give up."""
-    follow = classify(at.fault, plan.retry, plan.targets[at.position])
+    follow = classify(at.fault, plan, plan.targets[at.position])
     if follow is Follow.CLIENT or at.tries >= MOST_TRIES or at.now >= at.deadline:
         return None
     following = _following(plan, at)

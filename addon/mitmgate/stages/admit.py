@@ -16,7 +16,9 @@ async def admit(exchange: Exchange, services: Services) -> None:
     arrival = exchange.arrival
     if not arrival.direct:
         return
-    if services.rules.access == "open" and not services.answers_to(arrival.origin.host):
+    host = arrival.origin.host
+    # The very address that was dialled is no name that a resolver could have turned to us.
+    if services.rules.access == "open" and host != arrival.local and not services.answers_to(host):
         raise Refusal(
             "misdirected_request",
             "This gateway does not answer to that Host. Add the name to `listen.hosts`, or use the proxy.",

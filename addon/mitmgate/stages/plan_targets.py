@@ -23,7 +23,9 @@ async def plan_targets(exchange: Exchange, services: Services) -> None:
     if not able:
         raise Refusal("not_supported", "No target of this route speaks the dialect of this request.")
     total = chosen.deadlines.total or endpoint.default_total
-    exchange.plan = Plan(able, chosen.retry, replace(chosen.deadlines, total=total), chosen.force, chosen.default)
+    deadlines = replace(chosen.deadlines, total=total)
+    names_model = exchange.requested_model is not None
+    exchange.plan = Plan(able, chosen.retry, deadlines, chosen.force, chosen.default, names_model)
     exchange.deadline = exchange.started + total
 
 
