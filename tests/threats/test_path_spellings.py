@@ -20,6 +20,7 @@ GOVERNED = (
     "/%76%31/chat/completions",
     "/v1/chat/%63%6f%6D%70%6C%65%74%69%6f%6e%73",
     "/v1/%63%68%61%74/%63ompletions/",
+    "/v1/chat/completions \t",              # RFC 9112, section 3: words may be parted by any white space
     "/openai/v1/chat/completions",
     "/api/v1/chat/completions",
     "/openai/deployments/m/chat/completions?api-version=2024-10-21",
@@ -78,7 +79,6 @@ AMBIGUOUS = (
     "/v1/ch\xe4t/completions",
     "/v1/chat/completions\x00",
     "/v1/chat\t/completions",
-    "/v1/chat/completions \t",
     "/v1/chat/completions x",
     "/V1/chat/completions",
     "/V1/CHAT/COMPLETIONS",
@@ -173,15 +173,22 @@ async def test_other_paths_are_not_governed_and_not_passed(stand: Stand, spellin
     assert stand.wanted.untouched
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "post", "Post", "BREW"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "POSTS", "BREW"])
 async def test_other_methods_do_not_slip_past(stand: Stand, method: str) -> None:
-    """`post` is not POST (RFC 9110, 9.1), but an upstream might think so."""
     for through in (None, stand.there):
         answer = await call(stand.gateway, method=method, through=through)
         refused(answer, 405, "method_not_allowed")
         assert answer.header("allow") == "POST"
     assert stand.served.untouched
     assert stand.wanted.untouched
+
+
+@pytest.mark.parametrize("method", ["post", "Post", "pOST"])
+async def test_a_method_in_another_case_is_the_one_that_it_is_read_as(stand: Stand, method: str) -> None:
+    """Methods are case-sensitive (RFC 9110, section 9.1), which servers forget: what arrives is what was governed."""
+    answer = await call(stand.gateway, method=method)
+    assert (answer.status, answer.header("x-gateway-route")) == (200, "chat")
+    assert [request.method for request in stand.served.requests] == ["POST"]
 
 
 @pytest.mark.parametrize("name", ["x-http-method-override", "x-original-url", "x-rewrite-url", "x-forwarded-path"])

@@ -7,7 +7,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from mitmgate.rules.units import broken, expected
+from mitmgate.addresses import HostPattern, is_loopback
+from mitmgate.rules.units import LONGEST_GLOB, broken, expected
 
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 
@@ -23,16 +24,8 @@ class Address(NamedTuple):
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine by its very name: `localhost` or a loopback address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
+        """Whether only this machine can reach it: a wildcard is dialled as loopback, but listens everywhere."""
+        return is_loopback(self.host) and self.host not in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
 def address(value: object) -> Address:
@@ -82,6 +75,17 @@ def split(value: object) -> SplitResult | None:
     return parts
 
 
+def host_pattern(value: object) -> str:
+    """A host glob, an address or a network, with or without a port: what `HostPattern` reads."""
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_GLOB:
+        raise expected("a host such as api.example.com, *.example.com:8443 or 10.0.0.0/8")
+    try:
+        HostPattern.parse(value)
+    except ValueError as error:
+        raise broken(str(error)) from None
+    return value
+
+
 def url_or_none(value: object) -> str:
     """A proxy's URL, or `none`, which stays as it is."""
     return "none" if value == "none" else url(value)
@@ -92,6 +96,9 @@ ListenAddress = Annotated[
     PlainValidator(address),
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8080"]}, mode="validation"),
+]
+HostText = Annotated[
+    str, PlainValidator(host_pattern), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_GLOB})
 ]
 Url = Annotated[str, PlainValidator(url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
 UrlOrNone = Annotated[

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic_core import PydanticCustomError
 
+from mitmgate.addresses import is_loopback
 from mitmgate.rules import addresses
 from mitmgate.rules.positions import Path, Problem, shown
 from mitmgate.rules.values import Values
@@ -82,7 +83,7 @@ def _provider(
         near = suggestions.meant(written, known.dialects) or _one_of(known.dialects)
         yield Problem.at(values.place(here), here, f"unknown dialect `{shown(written)}`{near}")
     parts = addresses.split(provider.get("base_url"))
-    if parts is None or parts.scheme != "http" or addresses.is_loopback(parts.hostname or ""):
+    if parts is None or parts.scheme != "http" or is_loopback(parts.hostname or ""):
         return
     if provider.get("zone") != "internal" and not simulated and _has_secret(name, provider, known):
         here = (*path, "base_url")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from mitmgate.rules.addresses import Address, ListenAddress, Url, UrlOrNone
+from mitmgate.rules.addresses import Address, HostText, ListenAddress, Url, UrlOrNone
 from mitmgate.rules.units import (
     Amount,
     Duration,
@@ -106,8 +106,8 @@ class Listen(Section):
 class Tunnel(Section):
     """What may be reached undecrypted. `governed`: only through the egress rules, nothing else is tunnelled."""
 
-    allow: Listed[Glob] = ("*",)
-    deny: Listed[Glob] = ()
+    allow: Listed[HostText] = ("*",)
+    deny: Listed[HostText] = ()
     governed: Flag = False
 
 
@@ -127,7 +127,7 @@ class Egress(Section):
 
     proxy: Url | None = None
     credential: OneCredential | None = None
-    no_proxy: Listed[Glob] = ()
+    no_proxy: Listed[HostText] = ()
     ca: Text | None = None
 
 
@@ -275,7 +275,7 @@ class Rules(Section):
 
     version: Annotated[Literal[1], BeforeValidator(_version)]
     listen: Listen = Listen()
-    intercept: Listed[Glob] | None = None           # None: the hosts of the configured providers' vendors
+    intercept: Listed[HostText] | None = None           # None: the hosts of the configured providers' vendors
     tunnel: WrittenTunnel = Tunnel()
     unmatched: Literal["pass", "refuse"] = "pass"
     access: Literal["open", "keys"] = "open"

@@ -8,17 +8,19 @@ import logging
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mitmproxy import flow, http
 from mitmproxy.connection import Connection
-from mitmproxy.proxy import commands, events
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
     DropStream,
     ErrorCode,
+    GetHttpConnection,
     GetHttpConnectionCompleted,
     HttpErrorHook,
     HttpEvent,
@@ -36,9 +38,6 @@ from mitmproxy.proxy.layers.http import (
 from mitmgate.errors import Fault
 from mitmgate.transport.passage import Passage, Permit, attach
 from mitmgate.transport.plain_errors import error_response
-
-if TYPE_CHECKING:
-    from mitmgate.transport.layer import GatewayLayer
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,19 @@ class UploadHook(commands.StartHook):
 @dataclass
 class DeadlinePassed(HttpEvent):
     """The layer's tick found this stream's deadline passed."""
+
+
+class Hub(Protocol):
+    """What a stream asks of the HTTP layer that it belongs to (`layer.GatewayLayer`)."""
+
+    streams: dict[int, HttpStream]
+    connections: dict[Connection, layer.Layer]
+    soonest: float
+    start_hook: Callable[[commands.StartHook], bool] | None
+
+    def abandon(self, command: GetHttpConnection) -> CommandGenerator[None]:
+        """Nobody waits for this connect any more."""
+        ...
 
 
 class GatewayStream(HttpStream):
@@ -93,10 +105,10 @@ class GatewayStream(HttpStream):
         """A deadline passed while nothing of ours was waiting."""
 
     @cached_property
-    def hub(self) -> "GatewayLayer":
+    def hub(self) -> Hub:
         """The HTTP layer that this stream belongs to."""
         parent: Any = self.context.layers[self.context.layers.index(self) - 1]
-        hub: GatewayLayer = parent
+        hub: Hub = parent
         return hub
 
     def set_deadline(self, seconds: float | None) -> None:

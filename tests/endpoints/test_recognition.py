@@ -1,0 +1,142 @@
+"""Which operation a path is: the table of DESIGN §1's operations, the APIs' prefixes, and what is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mitmgate.endpoints.paths import normalise
+from mitmgate.endpoints.recognition import endpoint_of
+from mitmgate.errors import Refusal
+from mitmgate.exchange import Endpoint
+from mitmgate.rules.schema import OPERATIONS
+
+# Method, suffix, operation, what its body must be.
+ROWS = [
+    ("POST", "/chat/completions", "chat", "json"),
+    ("POST", "/completions", "completions", "json"),
+    ("POST", "/responses", "responses", "json"),
+    ("GET", "/responses/resp_1", "responses", "any"),
+    ("DELETE", "/responses/resp_1", "responses", "any"),
+    ("POST", "/responses/resp_1/cancel", "responses", "any"),
+    ("GET", "/responses/resp_1/input_items", "responses", "any"),
+    ("POST", "/messages", "messages", "json"),
+    ("POST", "/messages/count_tokens", "count_tokens", "json"),
+    ("POST", "/embeddings", "embeddings", "json"),
+    ("POST", "/rerank", "rerank", "json"),
+    ("POST", "/moderations", "moderation", "json"),
+    ("POST", "/audio/transcriptions", "transcription", "multipart"),
+    ("POST", "/audio/translations", "transcription", "multipart"),
+    ("POST", "/audio/speech", "speech", "json"),
+    ("GET", "/audio/voices", "voices", "any"),
+    ("POST", "/audio/voices", "voices", "any"),
+    ("POST", "/audio/pipelines/dictate", "audio_pipeline", "any"),
+    ("POST", "/images/generations", "image", "json"),
+    ("POST", "/images/edits", "image", "any"),
+    ("POST", "/images/variations", "image", "any"),
+    ("GET", "/files", "files", "any"),
+    ("POST", "/files", "files", "any"),
+    ("GET", "/files/file-1/content", "files", "any"),
+    ("DELETE", "/files/file-1", "files", "any"),
+    ("POST", "/uploads", "files", "any"),
+    ("POST", "/uploads/u/parts", "files", "any"),
+    ("POST", "/batches", "batches", "any"),
+    ("GET", "/batches/b", "batches", "any"),
+    ("GET", "/models", "models", "any"),
+    ("GET", "/models/meta-llama/Llama-3", "models", "any"),
+    ("GET", "/realtime", "realtime", "any"),
+    ("POST", "/realtime/sessions", "realtime", "any"),
+    # The OpenAI API has more paths than rules have words for: they pass as `other`.
+    ("POST", "/fine_tuning/jobs", "other", "any"),
+    ("POST", "/assistants", "other", "any"),
+    ("POST", "/threads/t/messages", "other", "any"),
+    ("GET", "/vector_stores", "other", "any"),
+    ("GET", "/chat/completions/c/messages", "other", "any"),
+    ("POST", "/chat", "other", "any"),
+    ("POST", "/modelsx", "other", "any"),
+    ("POST", "/embeddings/x", "other", "any"),
+]
+PREFIXES = {"/v1": 600.0, "/openai/v1": 600.0, "/api/v1": 60.0}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(("method", "suffix", "operation", "content"), ROWS)
+def test_every_path_has_its_operation(prefix: str, method: str, suffix: str, operation: str, content: str) -> None:
+    endpoint = endpoint_of(prefix + suffix, method)
+    assert endpoint is not None
+    dialect = "anthropic" if operation in ("messages", "count_tokens") else "openai"
+    assert (endpoint.operation, endpoint.dialect, endpoint.suffix) == (operation, dialect, suffix)
+    assert (endpoint.content, endpoint.model, endpoint.default_total) == (content, None, PREFIXES[prefix])
+
+
+def test_every_operation_of_the_rules_can_be_recognised() -> None:
+    assert {operation for _, _, operation, _ in ROWS} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    ("path", "operation", "suffix", "model"),
+    [
+        ("/openai/deployments/gpt-4o/chat/completions", "chat", "/chat/completions", "gpt-4o"),
+        ("/openai/deployments/my model/embeddings", "embeddings", "/embeddings", "my model"),
+        ("/openai/deployments/w/audio/transcriptions", "transcription", "/audio/transcriptions", "w"),
+        ("/openai/deployments/d/images/generations", "image", "/images/generations", "d"),
+        ("/openai/deployments/d/extensions/chat/completions", "other", "/extensions/chat/completions", "d"),
+    ],
+)
+def test_azure_deployments_name_the_model(path: str, operation: str, suffix: str, model: str) -> None:
+    endpoint = endpoint_of(path, "POST")
+    assert endpoint is not None
+    assert (endpoint.operation, endpoint.dialect, endpoint.suffix, endpoint.model) == (operation, "openai", suffix, model)
+    assert endpoint.default_total == 600
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v2/chat/completions", "/chat/completions", "/x/v1/chat/completions", "/v1x/chat/completions",
+             "/openai/deployments/x", "/openai", "/metrics", "/v1beta/models"],
+)  # fmt: skip
+def test_paths_of_no_api_are_none(path: str) -> None:
+    assert endpoint_of(path, "POST") is None
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "post"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/api/v1/embeddings", "/openai/v1/audio/speech", "/openai/deployments/m/chat/completions"]
+)
+def test_a_wrong_method_is_refused_with_the_right_one(path: str, method: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        endpoint_of(path, method)
+    assert (caught.value.code, caught.value.status) == ("method_not_allowed", 405)
+    assert caught.value.headers == {"allow": "POST"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/V1/chat/completions", "/v1/Chat/completions", "/v1/chat/COMPLETIONS", "/API/v1/models", "/v1/Models/x", "/OpenAI/v1/models",
+     "/OPENAI/DEPLOYMENTS/m/chat/completions", "/openai/Deployments/m/chat/completions",
+     "/openai/deployments/m/Chat/Completions", "/v1/Files/file-1"],
+)  # fmt: skip
+def test_another_case_is_refused(path: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        endpoint_of(path, "POST")
+    assert caught.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize("path", ["/v1/files/FILE-1", "/v1/models/Meta-Llama/X", "/openai/deployments/GPT/chat/completions"])
+def test_names_in_paths_keep_their_case(path: str) -> None:
+    assert isinstance(endpoint_of(path, "POST"), Endpoint)
+
+
+LETTERS = st.sampled_from([suffix for _, suffix, _, _ in ROWS]).flatmap(
+    lambda suffix: st.tuples(*(st.sampled_from([c, c.upper()]) for c in suffix)).map("".join)
+)
+
+
+@given(LETTERS, st.sampled_from(sorted(PREFIXES)), st.sampled_from(["GET", "POST"]))
+def test_no_spelling_walks_past_a_governed_operation(spelled: str, prefix: str, method: str) -> None:
+    """A path that means a row of the table to a server that folds case is that row or a refusal, never `other`."""
+    governed = {suffix: operation for _, suffix, operation, _ in ROWS}
+    try:
+        endpoint = endpoint_of(normalise(prefix + spelled)[0], method)
+    except Refusal:
+        return
+    assert endpoint is not None
+    assert endpoint.operation == next(operation for suffix, operation in governed.items() if suffix.lower() == spelled.lower())
