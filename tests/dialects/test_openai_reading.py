@@ -40,7 +40,8 @@ STREAMS: dict[str, tuple[int, list[Any], list[Kind], list[bool]]] = {
     "chat cut after its role": (1, [ROLE], [OTHER], [False]),
     "chat of a vendor whose last text has the finish reason": (1, [chunk({"content": "Hi"}, finish="stop")], [CONTENT], [True]),
     "tools": (
-        1, [ROLE, TOOL, chunk({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}), chunk(finish="tool_calls"), DONE],
+        1, [ROLE, TOOL, chunk({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}),
+        chunk(finish="tool_calls"), DONE],
         [OTHER, CONTENT, CONTENT, END, END], [False, False, False, True, True],
     ),
     "old function calls": (1, [chunk({"function_call": {"name": "f", "arguments": ""}})], [CONTENT], [False]),
@@ -48,10 +49,12 @@ STREAMS: dict[str, tuple[int, list[Any], list[Kind], list[bool]]] = {
     "reasoning of other vendors": (1, [chunk({"role": "assistant", "reasoning_content": "Hm"})], [CONTENT], [False]),
     "fields that nobody knows yet": (1, [chunk({"hologram": {"x": 1}})], [CONTENT], [False]),
     "Azure's first event": (
-        1, [{"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}, chunk({"content": "a"})], [OTHER, CONTENT], [False, False],
+        1, [{"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}, chunk({"content": "a"})], [OTHER,
+        CONTENT], [False, False],
     ),
     "two answers": (
-        2, [chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk(finish="stop"), chunk(finish="length", index=1), DONE],
+        2, [chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk(finish="stop"), chunk(finish="length",
+        index=1), DONE],
         [CONTENT, CONTENT, END, END, END], [False, False, False, True, True],
     ),
     "one answer twice finished of two": (2, [chunk(finish="stop"), chunk(finish="stop")], [END, END], [False, False]),
@@ -87,7 +90,8 @@ STREAMS: dict[str, tuple[int, list[Any], list[Kind], list[bool]]] = {
     "responses, failed": (1, [typed("response.failed", response={"error": {"code": "server_error"}})], [ERROR], [False]),
     "responses, error": (1, [typed("error", code="rate_limit_exceeded", message="m", param=None)], [ERROR], [False]),
     "speech": (
-        1, [typed("speech.audio.delta", audio="AAAA"), typed("speech.audio.done", usage={"input_tokens": 5, "output_tokens": 6})],
+        1, [typed("speech.audio.delta", audio="AAAA"), typed("speech.audio.done", usage={"input_tokens": 5,
+        "output_tokens": 6})],
         [CONTENT, END], [False, True],
     ),
     "transcription": (
@@ -152,7 +156,8 @@ def test_terminated_is_the_terminator_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "noted"),
     [
-        ("chat", ("gpt-4o-2024", 12, 34)), ("responses", ("gpt-5", 5, 6)), ("speech", (None, 5, 6)), ("done alone", (None, None, None)),
+        ("chat", ("gpt-4o-2024", 12, 34)), ("responses", ("gpt-5", 5, 6)), ("speech", (None, 5, 6)), ("done alone",
+        (None, None, None)),
         ("tools", ("gpt-4o-2024", None, None)),
     ],
 )  # fmt: skip
@@ -206,7 +211,7 @@ def test_the_fault_of_an_error_event(document: dict[str, Any], code: str | None)
         (b'{"object": "list", "data": []}', None, None),
         (b"[]", None, None),
         (b'{"id": "r", "error": null, "output": []}', None, None),
-        (b'{"id": "r", "error": {"code": "x"}, "status": "failed"}', None, None),      # a failed response is a document of its own
+        (b'{"id": "r", "error": {"code": "x"}, "status": "failed"}', None, None),      # a failed response, whole
         (b'{"error": {"message": "m", "code": "model_not_found"}}', FaultKind.ERROR_EVENT, "model_not_found"),
         (b"<html>", FaultKind.GARBAGE, None),
         (b"", FaultKind.GARBAGE, None),
@@ -259,7 +264,8 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
-        st.sampled_from(["choices", "error", "type", "usage", "model", "delta", "index", "finish_reason", "response", "code", "text"]),
+        st.sampled_from(["choices", "error", "type", "usage", "model", "delta", "index", "finish_reason", "response",
+        "code", "text"]),
         inner, max_size=4,
     ),
     max_leaves=10,

@@ -110,7 +110,8 @@ def test_a_wrong_method_is_refused_with_the_right_one(path: str, method: str) ->
 
 @pytest.mark.parametrize(
     "path",
-    ["/V1/chat/completions", "/v1/Chat/completions", "/v1/chat/COMPLETIONS", "/API/v1/models", "/v1/Models/x", "/OpenAI/v1/models",
+    ["/V1/chat/completions", "/v1/Chat/completions", "/v1/chat/COMPLETIONS", "/API/v1/models", "/v1/Models/x",
+    "/OpenAI/v1/models",
      "/OPENAI/DEPLOYMENTS/m/chat/completions", "/openai/Deployments/m/chat/completions",
      "/openai/deployments/m/Chat/Completions", "/v1/Files/file-1"],
 )  # fmt: skip

@@ -75,8 +75,8 @@ def test_a_known_vendor_needs_nothing(house: House) -> None:
         ("groq: {credential: [{env: MISSING}, {env: MISSING_TOO}]}", False),
         ("groq: {credential: [{env: MISSING}, {value: x}]}", True),
         ("mine: {base_url: 'http://10.0.0.7/v1'}", True),
-        ("mine: {base_url: 'http://10.0.0.7/v1', credential: {env: MISSING}}", False),
-        ("mine: {base_url: 'http://10.0.0.7/v1', credential: {file: missing}}", True),      # it may come later
+        ("mine: {base_url: 'https://10.0.0.7/v1', credential: {env: MISSING}}", False),
+        ("mine: {base_url: 'https://10.0.0.7/v1', credential: {file: missing}}", True),      # it may come later
         ("simulator: {dialect: simulator}", True),
         ("mine: {dialect: simulator}", True),
         ("simulator: {dialect: simulator, disabled: true}", False),
@@ -121,7 +121,7 @@ def test_the_simulator_is_where_it_listens(house: House) -> None:
 
 
 def test_a_vendors_address_can_be_another(house: House) -> None:
-    found = house.provider("openai: {base_url: 'http://10.0.0.7:8000/proxy/v1/', credential: {value: k}}")
+    found = house.provider("openai: {base_url: 'http://10.0.0.7:8000/proxy/v1/', zone: internal, credential: {value: k}}")
     assert (found.origin, found.base_path) == (Origin("http", "10.0.0.7", 8000), "/proxy/v1")
 
 

@@ -153,7 +153,8 @@ def test_offered_models(compiled: RouteTable) -> None:
 
 
 def test_offered_for_a_pattern_are_the_catalogue_models_that_it_matches(tmp_path: Path) -> None:
-    rules = "version: 1\nproviders: {openai: {}}\nroutes: [{name: r, match: {model: 'gpt-4o*'}, targets: [{provider: openai}]}]\n"
+    routes = "routes: [{name: r, match: {model: 'gpt-4o*'}, targets: [{provider: openai}]}]\n"
+    rules = "version: 1\nproviders: {openai: {}}\n" + routes
     offered = table(tmp_path, rules).offered
     assert "gpt-4o-mini" in offered
     assert all(model.startswith("gpt-4o") for model in offered)

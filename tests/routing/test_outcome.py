@@ -15,7 +15,8 @@ A, B = Target(OURS, "a"), Target(OURS, "b")
 def status(number: int, code: str | None = None, **headers: str) -> Fault:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = b'{"error": {"message": "' + SECRET.encode() + b'"}}'
-    return Fault(FaultKind.STATUS, f"answered {number}", status=number, code=code, headers={**named, "x-said": SECRET}, body=body)
+    named["x-said"] = SECRET
+    return Fault(FaultKind.STATUS, f"answered {number}", status=number, code=code, headers=named, body=body)
 
 
 def fault(kind: FaultKind, code: str | None = None) -> Fault:
@@ -69,7 +70,9 @@ def test_one_target_that_gave_no_answer(kind: FaultKind, code: str, http: int) -
         assert (found.code, found.status) == (code, http)
 
 
-@pytest.mark.parametrize("last", [status(500), status(429), status(401), fault(FaultKind.CONNECT), fault(FaultKind.IDLE_TIMEOUT)])
+@pytest.mark.parametrize(
+    "last", [status(500), status(429), status(401), fault(FaultKind.CONNECT), fault(FaultKind.IDLE_TIMEOUT)]
+)
 def test_several_targets_list_their_attempts(last: Fault) -> None:
     found = refused((A, B), (A, status(500)), (B, last))
     assert (found.code, found.status) == ("all_targets_failed", 502)

@@ -47,7 +47,8 @@ def step(found: Plan, where: Situation) -> Step | None:
 RETRIED = [
     fault(FaultKind.CONNECT), fault(FaultKind.TLS), fault(FaultKind.RESET), fault(FaultKind.GARBAGE), fault(FaultKind.CUT),
     fault(FaultKind.CONNECT_TIMEOUT), fault(FaultKind.ERROR_EVENT), fault(FaultKind.ERROR_EVENT, "server_error"),
-    status(408), status(409), status(429), status(429, "rate_limit_exceeded"), status(500), status(502), status(503), status(529),
+    status(408), status(409), status(429), status(429, "rate_limit_exceeded"), status(500), status(502), status(503),
+    status(529),
 ]  # fmt: skip
 NEXT = [
     status(401), status(402), status(403), status(404), status(404, "model_not_found"), status(404, "DeploymentNotFound"),
@@ -230,8 +231,8 @@ def test_every_story_of_failures_ends_within_its_bounds(
         tries[position] += 1
         each = data.draw(FAULTS)
         now += data.draw(st.floats(0, 30))
-        found = next_step(plan(*targets, rule=rule), Situation(position, tries[position], sum(tries), each, now, WALL, deadline),
-                          rolled.random)
+        where = Situation(position, tries[position], sum(tries), each, now, WALL, deadline)
+        found = next_step(plan(*targets, rule=rule), where, rolled.random)
         assert sum(tries) <= MOST_TRIES
         assert max(tries) <= rule.max + 1
         if found is None:

@@ -39,7 +39,8 @@ def test_fallback_is_the_order_of_the_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", [{"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 0.5, "b": 0.1, "c": 0.3, "d": 0.1}, {"a": 100, "b": 1}]
+    "weights",
+    [{"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 0.5, "b": 0.1, "c": 0.3, "d": 0.1}, {"a": 100, "b": 1}],
 )
 def test_weighted_takes_each_first_as_often_as_its_share(weights: dict[str, float]) -> None:
     drawn = dice()

@@ -16,6 +16,7 @@ from mitmgate.transport.master import SlimMaster
 logger = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_CLOSING: Final = 2.0                       # seconds for the clients' connections to end
 _POLL: Final = 0.05                         # seconds between looks at the start and while draining
 
 
@@ -46,7 +47,19 @@ class Serving:
             await self._master.run()
         finally:
             watching.cancel()
+            await self._close()
         return self._house.served
+
+    async def _close(self) -> None:
+        """Close the ports, then every client's connection: its tasks end here and not with the loop."""
+        await self._servers.servers.update([])
+        open_ = self._servers.connections
+        for handler in list(open_.values()):
+            if handler.client in handler.transports:
+                handler.close_connection(handler.client)
+        deadline = asyncio.get_running_loop().time() + _CLOSING
+        while open_ and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - they tell nobody
+            await asyncio.sleep(_POLL)
 
     async def _watch_start(self, welcome: Callable[[], None]) -> None:
         servers = self._servers.servers
