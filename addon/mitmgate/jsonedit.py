@@ -25,9 +25,14 @@ def put_member(raw: bytes, name: str, value: Any, *, present: bool) -> bytes | N
         start = raw.index(b"{") + 1
         comma = b"" if raw[start:].lstrip().startswith(b"}") else b","
         return raw[:start] + orjson.dumps(name) + b":" + written + comma + raw[start:]
-    key = re.compile(re.escape(orjson.dumps(name)) + rb"\s*:")
-    for found in key.finditer(raw):
-        if _depth(raw[: found.start()]) != 1:
+    quoted = orjson.dumps(name)
+    depth = position = 0
+    for found in re.finditer(re.escape(quoted) + rb"\s*:", raw):
+        bare = _STRING.sub(b"", raw[position : found.start()])
+        inside = bare.find(b'"')            # the quote of a string that the match stands in
+        depth += _opened(bare if inside < 0 else bare[:inside])
+        position = found.start() if inside < 0 else found.start() + len(quoted)
+        if inside >= 0 or depth != 1:
             continue
         scalar = _SCALAR.match(raw, found.end())
         if scalar is None:
@@ -36,9 +41,6 @@ def put_member(raw: bytes, name: str, value: Any, *, present: bool) -> bytes | N
     return None
 
 
-def _depth(prefix: bytes) -> int:
-    """How deep in objects and arrays the end of `prefix` lies; -1 inside a string."""
-    bare = _STRING.sub(b"", prefix)
-    if b'"' in bare:
-        return -1
+def _opened(bare: bytes) -> int:
+    """How many objects and arrays a piece without strings opens and leaves open."""
     return bare.count(b"{") + bare.count(b"[") - bare.count(b"}") - bare.count(b"]")

@@ -11,6 +11,7 @@ from typing import Final
 
 # A blank line: two line ends in a row, each CRLF, LF or CR. CRLF must come first, else it would count as two ends.
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_MARK: Final = b"\xef\xbb\xbf"
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 
 
@@ -50,6 +51,8 @@ class EventSplitter:
 
 def event_data(event: bytes) -> bytes | None:
     """The data of one event, its `data:` lines joined with LF; None if it has none (a comment, a ping)."""
+    if event.startswith(_MARK):
+        event = event[len(_MARK) :]         # a stream may begin with one byte order mark
     if event.startswith(b"data:") and event.count(b"\n") == 2 and b"\r" not in event:  # by far the most common shape
         return event[6:-2] if event[5:6] == b" " else event[5:-2]
     data = [

@@ -1,5 +1,4 @@
-"""Every path of the OpenAI API passes to an OpenAI-dialect provider, and what a path,
-a body or a dialect decides on the way."""
+"""Every path of the OpenAI API passes to an OpenAI-dialect provider, and what a path, a body or a dialect decides on the way."""
 
 import json
 from collections.abc import Iterator
@@ -76,8 +75,7 @@ def test_it_passes(gate: Gateway, server: Upstream, method: str, path: str, body
 
 
 def test_a_multipart_form_is_routed_by_its_model(gate: Gateway, server: Upstream) -> None:
-    reply = call(gate, "POST", "/v1/audio/transcriptions", files={"file": ("a.wav", b"RIFF\r\n--x")},
-    data={"model": "from/whisper"})
+    reply = call(gate, "POST", "/v1/audio/transcriptions", files={"file": ("a.wav", b"RIFF\r\n--x")}, data={"model": "from/whisper"})
     assert reply.status_code == 200
     assert reply.headers["x-gateway-route"] == "renamed"
     assert b'name="model"\r\n\r\nto-whisper\r\n' in server.requests[-1].body

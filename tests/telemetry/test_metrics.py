@@ -67,7 +67,7 @@ def test_every_metric_and_label_is_documented_and_nothing_else() -> None:
 
 def test_every_fault_kind_is_documented() -> None:
     text = DOCS.read_text(encoding="utf-8")
-    assert {"ok", *FaultKind} == OUTCOMES
+    assert {"ok", "broken", *FaultKind} == OUTCOMES
     assert not [outcome for outcome in OUTCOMES if f"`{outcome}`" not in text]
 
 

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from attacked import ASK, JSON, PATH, ask_tunnel, careless, counted, error_of, provider, recorded, refused, rules,
-tunnelled, wire
+from attacked import ASK, JSON, PATH, ask_tunnel, careless, counted, error_of, provider, recorded, refused, rules, tunnelled, wire
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -138,8 +137,7 @@ async def test_connect_to_ours_and_sni_of_another_of_ours(gateway: Gateway, noth
     "host",
     ["other.test", "evil.test", "llm.test.evil.test", "llm.test:8443", "llm.test:80", "llm.test:0", "llm.test:", "127.0.0.1",
      "127.0.0.1:{evil}", "localhost:{evil}", "llm.test@127.0.0.1:{evil}", "llm.test, 127.0.0.1:{evil}", "llm.test:443:80",
-     "llm.test:x", "llm.test/", "llm.test#", "llm.test\\evil.test", "llm.test..", ".llm.test", "[::1]", "[llm.test]",
-     "llm.test%00",
+     "llm.test:x", "llm.test/", "llm.test#", "llm.test\\evil.test", "llm.test..", ".llm.test", "[::1]", "[llm.test]", "llm.test%00",
      "llm\xad.test", "llm\xe3\x80\x82test"],
     ids=ascii,
 )  # fmt: skip
@@ -218,8 +216,7 @@ async def test_the_second_request_of_a_tunnel_is_checked_too(gateway: Gateway, s
 
 @pytest.mark.parametrize(
     ("authority", "host"),
-    [("evil.test", None), ("llm.test:8443", None), ("llm.test", "evil.test"), ("evil.test", "llm.test"),
-    ("llm.test@evil.test", None),
+    [("evil.test", None), ("llm.test:8443", None), ("llm.test", "evil.test"), ("evil.test", "llm.test"), ("llm.test@evil.test", None),
      ("127.0.0.1:{evil}", None), ("", "evil.test"), ("", "127.0.0.1:{evil}")],
 )  # fmt: skip
 async def test_http2_names_another(
@@ -279,8 +276,7 @@ async def test_a_crlf_first_inside_tls_without_alpn(
     assert clear.untouched
 
 
-@pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n\r\n", b"EHLO evil.test\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-b"\x00\x01\r\n\r\n"])
+@pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n\r\n", b"EHLO evil.test\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00\x01\r\n\r\n"])
 async def test_other_protocols_inside_tls_do_not_pass(
     gateway: Gateway, nothing_upstream: Callable[[], None], said: bytes
 ) -> None:
@@ -307,8 +303,7 @@ async def test_connect_inside_a_tunnel(
     "lines",
     ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked, identity", "Transfer-Encoding: xchunked",
      "Content-Length: 5\r\nContent-Length: 6", "Content-Length: +5", "Content-Length: 5, 6", "Content-Length: -1",
-     "Transfer-Encoding : chunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Content-Length: 0x5",
-     "Content-Length: 5 5"],
+     "Transfer-Encoding : chunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Content-Length: 0x5", "Content-Length: 5 5"],
 )  # fmt: skip
 @pytest.mark.parametrize("way", ["direct", "intercepted"])
 async def test_a_body_that_two_servers_would_frame_in_two_ways(

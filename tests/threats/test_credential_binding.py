@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from attacked import ASK, CHAT, JSON, PATH, call, careless, everything, provider, recorded, refused, rules, tunnelled, wire
 from rig import behaviours as does
@@ -31,8 +32,7 @@ CLIENT_HEADERS = (
     ("x-gateway-key", "sk-client-gateway"),
     ("x-gateway-route", "sk-client-gateway-route"),
 )
-
-UERY = "?key=sk-client-query&x=1&api_key=sk-client-query-2&api-key=sk-client-query-3&Key=sk-client-query-4&access_token=sk-client-q5"
+QUERY = "?key=sk-client-query&x=1&api_key=sk-client-query-2&api-key=sk-client-query-3&Key=sk-client-query-4&access_token=sk-client-q5"
 PROTOCOLS = "realtime, openai-insecure-api-key.sk-client-protocol, openai-organization.org-1, openai-beta.realtime-v1"
 HANDSHAKE = (
     ("upgrade", "websocket"),
@@ -113,8 +113,7 @@ async def test_fallback_carries_nothing_over(
 
 
 @pytest.mark.parametrize("through", [None, "llm.test:443"], ids=["direct", "intercepted"])
-async def test_a_web_sockets_handshake_carries_no_key(gateway: Gateway, alpha: Upstream, beta: Upstream,
-through: str | None) -> None:
+async def test_a_web_sockets_handshake_carries_no_key(gateway: Gateway, alpha: Upstream, beta: Upstream, through: str | None) -> None:
     """Browsers cannot set headers, so that keys travel in Sec-WebSocket-Protocol."""
     alpha.script(does.status(500))
     beta.script(does.websocket())
@@ -184,8 +183,7 @@ async def test_what_a_provider_says_of_our_key_stays_with_us(one_target: Gateway
 # The client's own
 
 
-async def test_a_provider_that_takes_the_clients_key_gets_it(shared_gateway: StartGateway, alpha: Upstream,
-beta: Upstream) -> None:
+async def test_a_provider_that_takes_the_clients_key_gets_it(shared_gateway: StartGateway, alpha: Upstream, beta: Upstream) -> None:
     """`credential: client` gets the key, and neither cookies nor the proxy's password; the next target gets its own alone."""
     first, second = provider(alpha, credential="client"), provider(beta, credential={"value": KEY_B})
     gateway = shared_gateway(rules(first, second))
@@ -202,22 +200,35 @@ async def test_a_provider_without_a_credential_gets_none(shared_gateway: StartGa
     assert_only(everything(alpha.requests[0]))
 
 
-async def test_an_unmatched_request_passes_with_the_clients_own(shared_gateway: StartGateway, alpha: Upstream,
-beta: Upstream) -> None:
+async def test_an_unmatched_request_passes_with_the_clients_own(shared_gateway: StartGateway, alpha: Upstream, beta: Upstream) -> None:
     """An intercepted request that no route takes goes where it was going, with what it came with, less the proxy's password;
     also when another provider of the rules has the same address."""
-    document = rules(provider(alpha, credential={"value": KEY_A}), match={"model": "nobody-asks-for-this"},
-    intercept=["localhost"])
+    document = rules(provider(alpha, credential={"value": KEY_A}), match={"model": "nobody-asks-for-this"}, intercept=["localhost"])
     document["providers"]["same-place"] = provider(beta, credential={"value": KEY_B}) | {"base_url": f"http://localhost:{beta.port}/v1"}
     gateway = shared_gateway(document)
     there = f"localhost:{beta.port}"
     async with wire(gateway) as client:
-        client.send("POST", f"http://{there}{PATH}?key=sk-client-query", (("host", there), *CLIENT_HEADERS[:3],
-        CLIENT_HEADERS[8], JSON), ASK)
+        client.send("POST", f"http://{there}{PATH}?key=sk-client-query", (("host", there), *CLIENT_HEADERS[:3], CLIENT_HEADERS[8], JSON), ASK)
         answer = await client.reply()
     assert (answer.status, answer.header("x-gateway-route")) == (200, "original"), answer
     (request,) = beta.requests
     assert_only(everything(request), "sk-client-authorization", "sk-client-api-key", "sk-client-x-api-key", "sk-client-query")
+    assert alpha.untouched
+
+
+async def test_a_provider_called_like_a_host_lends_it_nothing(
+    shared_gateway: StartGateway, upstream: StartUpstream, alpha: Upstream, ca: trustme.CA, ca_pem: str
+) -> None:
+    """A provider's name may be a host's: the CA that is trusted for it and its client certificate are its address's alone."""
+    clients_ca = trustme.CA()
+    wanted = upstream(does.ok("wanted"), tls=True, names=("localhost",), client_ca=clients_ca)
+    own = clients_ca.issue_cert("gateway.test").private_key_and_cert_chain_pem.bytes().decode()
+    document = rules(provider(alpha), match={"model": "nobody-asks-for-this"}, intercept=["localhost"])
+    document["providers"]["localhost"] = provider(alpha, credential={"value": KEY_A}, ca="ca.pem", client_cert="me.pem")
+    gateway = shared_gateway({"10-rules.yaml": document, "ca.pem": ca_pem, "me.pem": own})
+    answer = await call(gateway, through=f"localhost:{wanted.port}")
+    assert answer.status == 502, answer
+    assert wanted.requests == []
     assert alpha.untouched
 
 

@@ -65,7 +65,8 @@ def endpoint_of(path: str, method: str) -> Endpoint | None:
     for prefix in _PREFIXES:
         if path.startswith(prefix + "/"):
             return _row(method, path[len(prefix) :], model=None, total=_API_TOTAL if prefix == "/api/v1" else _LOOSE_TOTAL)
-    if path.lower().startswith(tuple(prefix + "/" for prefix in (*_PREFIXES, "/openai/deployments"))):
+    known = tuple(prefix + "/" for prefix in (*_PREFIXES, "/openai/deployments"))
+    if path.lower().startswith(known) and not path.startswith(known):
         raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
     return None
 

@@ -38,7 +38,8 @@ def _compile(
         if url is None:
             raise ValueError(f"providers.{name}: `base_url` is missing")
         origin, path = split_url(url)
-    authorisation = vendor.authorisation if dialect == vendor.dialect else DIALECT_AUTHORISATION.get(dialect, "bearer")
+    own_dialect = name in VENDORS and dialect == vendor.dialect
+    authorisation = vendor.authorisation if own_dialect else DIALECT_AUTHORISATION.get(dialect, "bearer")
     client, credential = _credential(rule, vendor, folder, environ)
     proxy, proxy_credential = _proxy(rule, rules, origin, folder, environ)
     needs = vendor.variable is not None or rule.credential is not None

@@ -27,7 +27,7 @@ def conclude(plan: Plan, attempts: Sequence[Attempt], *, wall: float, late: bool
     last = attempts[-1]
     fault = last.fault
     assert fault is not None
-    if fault.kind is FaultKind.STATUS and (
+    if fault.kind in (FaultKind.STATUS, FaultKind.ERROR_EVENT) and fault.status is not None and (
         len(plan.targets) == 1 or classify(fault, plan, last.target) is Follow.CLIENT
     ):
         return PassOn(fault)

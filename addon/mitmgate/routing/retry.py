@@ -49,9 +49,9 @@ def classify(fault: Fault, plan: Plan, target: Target) -> Follow:
         return Follow.CLIENT
     if fault.code in _WINDOW or fault.code in _DEAD_QUOTA:
         return Follow.NEXT
-    if fault.kind is FaultKind.ERROR_EVENT:
+    if fault.kind is FaultKind.ERROR_EVENT and fault.status is None:
         return Follow.RETRY if "5xx" in rule.on else Follow.CLIENT
-    if fault.kind is not FaultKind.STATUS or fault.status is None:
+    if fault.kind not in (FaultKind.STATUS, FaultKind.ERROR_EVENT) or fault.status is None:
         return Follow.NEXT                  # too large, a redirect, an address that is denied: another target may do
     if fault.status in _NEXT_STATUS:
         # The caller's own key: it must hear of it, and nobody else's key may answer in its place.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -23,7 +24,9 @@ def requested_wait(headers: Mapping[str, str], status: int | None, now: float) -
         if (seconds := _number(value)) is not None:
             return seconds
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+            date = parsedate_to_datetime(value)
+            at = date if date.tzinfo is not None else date.replace(tzinfo=UTC)   # RFC 9110, 5.6.7: GMT
+            return max(0.0, at.timestamp() - now)
         except (ValueError, TypeError):
             pass
     if status != 429:
@@ -46,6 +49,8 @@ def _reset(value: str | None, now: float) -> float | None:
     if value is None:
         return None
     if (number := _number(value)) is not None:
+        if number > 1000 * _EPOCH:
+            number /= 1000                  # Unix milliseconds
         return max(0.0, number - now) if number > _EPOCH else number
     text = value.strip()
     if len(text) > 40 or not (match := _DURATION.fullmatch(text)) or not text:

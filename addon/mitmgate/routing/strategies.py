@@ -53,6 +53,10 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
 
 
 def order(name: str, targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Target, ...]:
-    """The targets by strategy `name`; those of a lower `priority` number always stand before those of a higher one."""
-    ordered = STRATEGIES[name](targets, health, dice)
-    return tuple(sorted(ordered, key=lambda target: target.priority))
+    """The targets by strategy `name` within each priority; those of a lower number stand before those of a higher one."""
+    strategy = STRATEGIES[name]
+    priorities = sorted({target.priority for target in targets})
+    if len(priorities) == 1:
+        return strategy(targets, health, dice)
+    groups = ([target for target in targets if target.priority == priority] for priority in priorities)
+    return tuple(target for group in groups for target in strategy(group, health, dice))

@@ -105,13 +105,17 @@ async def _read_json(exchange: Exchange, services: Services, body: MemoryBody | 
 def _refuse_other_case(document: dict[str, Any]) -> None:
     """A server that folds the case of names (Go's encoding/json) would read what we did not."""
     for name in document:
-        if name not in _KNOWN and name.lower() in _KNOWN:
-            raise Refusal("invalid_request", f"The member `{name.lower()}` is spelled in another case.", param=name.lower())
+        if name not in _KNOWN and name.casefold() in _KNOWN:
+            raise _other_case(name, name.casefold())
     messages = document.get("messages")
     for message in messages if isinstance(messages, list) else ():
         for name in message if isinstance(message, dict) else ():
-            if name not in _KNOWN_IN_MESSAGE and name.lower() in _KNOWN_IN_MESSAGE:
-                raise Refusal("invalid_request", f"The member `{name.lower()}` is spelled in another case.", param="messages")
+            if name not in _KNOWN_IN_MESSAGE and name.casefold() in _KNOWN_IN_MESSAGE:
+                raise _other_case(name, "messages")
+
+
+def _other_case(name: str, param: str) -> Refusal:
+    return Refusal("invalid_request", f"The member `{name.casefold()}` is spelled in another case.", param=param)
 
 
 def _boolean(document: dict[str, Any], name: str) -> bool:

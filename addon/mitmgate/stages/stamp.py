@@ -1,5 +1,7 @@
 """Stamp: the gateway's reply headers (DESIGN §5). The one place where they are named."""
 
+from functools import lru_cache
+
 from mitmgate.exchange import Exchange
 
 
@@ -22,7 +24,7 @@ def stamp(exchange: Exchange) -> list[tuple[str, str]]:
         if plan is not None and len(places) > 1 and exchange.requested_model and exchange.refusal is None:
             headers.append(("x-fallback-from", _clean(exchange.requested_model)))
     if exchange.chosen is not None:
-        headers.append(("x-gateway-route", exchange.chosen.route))
+        headers.append(("x-gateway-route", _clean(exchange.chosen.route)))
     headers.append(("x-gateway-reasoning-effort", _effort(exchange)))
     headers.append(("x-cache", "BYPASS"))
     return headers
@@ -36,6 +38,7 @@ def _effort(exchange: Exchange) -> str:
     return effort if isinstance(effort, str) and effort.isascii() and effort.isalpha() and len(effort) <= 16 else "none"
 
 
+@lru_cache(1024)
 def _clean(text: str) -> str:
     """A name as a header value: visible ASCII, at most 256 characters (RFC 9110, 5.5)."""
     return "".join(c if " " <= c <= "~" else "?" for c in text[:256])

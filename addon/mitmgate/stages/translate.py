@@ -87,9 +87,10 @@ def _headers(exchange: Exchange, target: Target, *, edited: bool) -> tuple[tuple
     provider = target.provider
     own = provider.headers
     kept = []
+    hop = _named_by_connection(exchange.request_headers.get("connection", ""))
     for name, value in exchange.header_fields:
         kind = _kind(name)
-        if kind == "drop" or name in own:
+        if kind == "drop" or name in own or name in hop:
             continue
         if kind == "credential" and not provider.original:
             continue                        # `credential: client` on a named provider is written by authorise
@@ -105,6 +106,12 @@ def _headers(exchange: Exchange, target: Target, *, edited: bool) -> tuple[tuple
         # The reply is read on its way: an encoded stream could not be cut into events as it comes.
         kept.append(("accept-encoding", "identity"))
     return tuple(kept)
+
+
+@lru_cache(64)
+def _named_by_connection(value: str) -> frozenset[str]:
+    """The headers that `Connection` makes this hop's own (RFC 9110, 7.6.1)."""
+    return frozenset(each.strip().lower() for each in value.split(","))
 
 
 def _without_keys(value: str) -> str:

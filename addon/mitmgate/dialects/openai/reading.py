@@ -3,6 +3,7 @@
 Sources: OpenAI API reference, "Streaming" of chat completions and of responses, "Streaming events" of audio and images.
 """
 
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -25,6 +26,14 @@ _ENDS: Final = frozenset(
 )
 _ERRORS: Final = frozenset({"error", "response.failed"})
 _LONGEST_NAME: Final = 256
+_LONGEST_ERROR: Final = 64 << 10
+_STATUS_OF: Final = MappingProxyType(
+    {
+        "content_filter": 400, "content_policy_violation": 400, "context_length_exceeded": 400, "invalid_prompt": 400,
+        "rate_limit_exceeded": 429, "insufficient_quota": 429,
+    }
+)
+"""OpenAI's error guide: the status that goes with a code; any other is the provider's own failure."""
 
 
 class OpenAIReader:
@@ -101,8 +110,7 @@ class OpenAIReader:
     def fault_of(self, event: bytes) -> Fault:
         """The error's code decides who may be asked next; its message is the provider's and stays there."""
         text = event_data(event) or b""
-        code = _code(text)
-        return Fault(FaultKind.ERROR_EVENT, "the provider sent an error in its stream", code=code, body=text[: 64 << 10])
+        return _error(text, "the provider sent an error in its stream")
 
     def body(self, body: bytes) -> Fault | None:
         """A JSON reply must be JSON; an object with an `error` in place of an answer is a fault under any status."""
@@ -112,8 +120,7 @@ class OpenAIReader:
             return Fault(FaultKind.GARBAGE, "the provider's reply is not the JSON that its headers announce", status=200)
         if isinstance(document, dict):
             if document.get("error") and "choices" not in document and "id" not in document:
-                reason = "the provider answered 200 with an error"
-                return Fault(FaultKind.ERROR_EVENT, reason, code=_code(body), body=body[: 64 << 10])
+                return _error(body, "the provider answered 200 with an error")
             self._note(document)
         return None
 
@@ -162,6 +169,13 @@ def _count(usage: dict[str, Any], *names: str) -> int | None:
     return None
 
 
+def _error(body: bytes, reason: str) -> Fault:
+    """An error under status 200, with the status that its code would have had on its own."""
+    code = _code(body)
+    status = _STATUS_OF.get(code or "")
+    return Fault(FaultKind.ERROR_EVENT, reason, status, code, {"content-type": "application/json"}, body[:_LONGEST_ERROR])
+
+
 def _code(body: bytes) -> str | None:
     try:
         document = orjson.loads(body)
@@ -171,7 +185,8 @@ def _code(body: bytes) -> str | None:
         document = document[0]
     if not isinstance(document, dict):
         return None
-    error = document.get("error", document)
+    failed = document.get("response")
+    error = document.get("error") or (failed.get("error") if isinstance(failed, dict) else None) or document
     if not isinstance(error, dict):
         return None
     for name in ("code", "type"):
