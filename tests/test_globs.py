@@ -27,6 +27,7 @@ from mitmgate.globs import Glob, Globs
         ("*.openai.azure.com", "openai.azure.com", None),
         ("*-audio*", "gpt-4o-audio-preview", "gpt-4o"),
         ("*a*b", "xaybzb", "x"),
+        ("*a*b*", "xaybz", "x"),
         ("a*a", "a", None),
         ("ab*ba", "aba", None),
         ("**", "x", "x"),

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attacked import JSON, call, careless, provider, recorded, rules, tunnelled, wire
 from rig import behaviours as does
-from rig.gateway import Gateway, Rules
+from rig.gateway import Gateway
 from rig.starts import StartUpstream
 from rig.wire import Http1
 
@@ -26,11 +27,11 @@ addons = [Evil()]
 """
 
 
-def refused_start(tmp_path: Path, document: Rules, conf: Path, **env: str) -> str:
+def refused_start(tmp_path: Path, document: dict[str, Any], conf: Path) -> str:
     """What a gateway that must not start says; its exit code is 1."""
     folder = tmp_path / "refused"
     folder.mkdir()
-    (folder / "10.yaml").write_text(json.dumps({"version": 1, **document}) if isinstance(document, dict) else str(document))
+    (folder / "10.yaml").write_text(json.dumps({"version": 1, **document}))
     command = [sys.executable, "-m", "mitmgate", "run", "--rules", str(folder), "--confdir", str(conf)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1, done
@@ -83,7 +84,7 @@ async def test_mitmproxys_own_settings_have_no_say(tmp_path: Path, upstream: Sta
         assert json.loads(inside.body)["choices"][0]["message"]["content"] == "hello"
         unverified = await call(gateway, body=b'{"model": "strange", "messages": [{"role": "user", "content": "x"}]}')
         assert unverified.status == 502
-        assert [attempt["outcome"] for attempt in recorded(gateway, unverified)["attempts"]] == ["tls"]
+        assert {attempt["outcome"] for attempt in recorded(gateway, unverified)["attempts"]} == {"tls"}
         listening = Path(f"/proc/{gateway.child.pid}/net/tcp").read_text()
         assert f"00000000:{gateway.proxy_port:04X}" not in listening
     assert strange.requests == []
@@ -113,7 +114,8 @@ async def test_no_tls_keys_are_logged(tmp_path: Path, upstream: StartUpstream, c
         assert (await call(gateway, through="llm.test:443")).status == 200
         assert "SSLKEYLOGFILE is ignored" in gateway.errors()
     assert len(server.requests) == 1
-    assert not log.exists()
+    # aiohttp makes a TLS context when it is imported, and Python writes a comment for it; a key would be a line of its own.
+    assert not log.exists() or all(line.startswith("#") for line in log.read_text().splitlines())
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])

@@ -7,12 +7,12 @@ import urllib.parse
 
 import pytest
 
-from attacked import ASK, CHAT, JSON, PATH, ask_tunnel, call, provider, recorded, rules, wire
+from attacked import ASK, CHAT, JSON, PATH, ask_tunnel, call, careless, provider, recorded, rules, tunnelled, wire
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
 from rig.starts import StartGateway, StartUpstream
-from rig.wire import Fields
+from rig.wire import Fields, Http2
 
 ID = re.compile(r"req_[0-9a-f]{32}")
 FORGED = '{"time":"2025-01-01T00:00:00.000Z","id":"req_forged","status":200}'
@@ -28,7 +28,7 @@ ODD = {
     "label": '",code="none"} 999\nmitmgate_exchanges_total{a="',
     "percent": "%s%n{0.__class__}${jndi:ldap://evil.test}",
     "megabyte": "x" * (1 << 20),
-    "surrogates": "\ud83d\ude00",
+    "emoji": "\U0001f600",
 }
 
 
@@ -40,8 +40,17 @@ def served(shared_upstream: StartUpstream) -> Upstream:
 @pytest.fixture
 def gateway(gateway: StartGateway, served: Upstream) -> Gateway:
     """One of its own for each test, so that its lines can be counted."""
-    served.script(does.ok())
     return gateway(rules(provider(served), match={}))
+
+
+@pytest.fixture(scope="module")
+def intercepting(shared_gateway: StartGateway, served: Upstream) -> Gateway:
+    return shared_gateway(rules(provider(served), match={}, intercept=["llm.test"]))
+
+
+@pytest.fixture(autouse=True)
+def forgotten(served: Upstream) -> None:
+    served.script(does.ok())
 
 
 def lines_of(gateway: Gateway, count: int) -> list[dict[str, object]]:
@@ -65,13 +74,12 @@ async def test_names_in_bodies(gateway: Gateway) -> None:
         for field in ("model", "user", "reasoning_effort"):
             answer = await call(gateway, body=json.dumps({**CHAT, field: value}).encode())
             assert answer.status in (200, 400)
-            assert value not in repr(answer.headers)
             assert all(" " <= character <= "~" for _, held in answer.headers for character in held)
     lines_of(gateway, 3 * len(ODD))
 
 
 async def test_names_in_paths_and_queries(gateway: Gateway) -> None:
-    values = [urllib.parse.quote(value.encode("utf-16", "surrogatepass").decode("utf-16"))[:2000] for value in ODD.values()]
+    values = [urllib.parse.quote(value)[:2000] for value in ODD.values()]
     for value in values:
         await call(gateway, f"/openai/deployments/{value}/chat/completions?api-version=1")
         await call(gateway, f"/v1/models/{value}", method="GET", headers=(), body=b"")
@@ -111,6 +119,21 @@ async def test_headers_that_are_none(gateway: Gateway, served: Upstream, raw: by
     text = (gateway.folder / "stdout").read_text()
     assert all(character.isprintable() or character == "\n" for character in text)
     assert "Traceback" not in gateway.errors()
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\rx-evil: 1", "a\0b", "a\r\n\r\nGET / HTTP/1.1"], ids=ascii)
+@pytest.mark.parametrize("place", ["value", "name", "path", "method"])
+async def test_http2_brings_no_line_ends(intercepting: Gateway, served: Upstream, place: str, value: str) -> None:
+    """HTTP/2 can carry what would be a new line in HTTP/1.1 (RFC 9113, section 10.3): refused before it is written anew."""
+    async with tunnelled(intercepting, "llm.test:443", sni="llm.test", tls=careless("h2")) as client:
+        http2 = Http2((client.reader, client.writer)).start()
+        http2._h2.config.validate_outbound_headers = False      # an attacker's client sends what it likes
+        http2._h2.config.normalize_outbound_headers = False
+        more = {"value": ("x-a", value), "name": (f"x-{value}", "b")}.get(place, ("x-a", "b"))
+        method, path = value if place == "method" else "POST", PATH + value if place == "path" else PATH
+        answer = await http2.reply(await http2.send(method, path, (JSON, more), ASK, authority="llm.test"))
+    assert answer.fault or answer.status == 400, answer
+    assert served.untouched
 
 
 async def test_names_that_a_provider_gives(gateway: Gateway, served: Upstream) -> None:

@@ -148,11 +148,22 @@ async def test_over_http2(gateway: Gateway, served: Upstream) -> None:
     assert_clean(gateway, answer)
 
 
-async def test_informational_replies_are_not_answers(gateway: Gateway, served: Upstream) -> None:
-    """A provider's 103 with a cookie or a preload in it does not reach the client, and the answer after it does."""
+@pytest.mark.parametrize("value", ["a\rset-cookie: lie", "a\0lie", "a\n lie"], ids=ascii)
+async def test_line_ends_inside_a_value(gateway: Gateway, served: Upstream, value: str) -> None:
+    """A failed attempt, or a reply without them: what one reader takes for a line's end must not travel on."""
+    served.script(does.answer(does.completion("x"), headers=(("openai-version", value),)))
+    answer = await call(gateway)
+    assert answer.status in (200, 502), answer
+    assert answer.header("set-cookie") is None
+    assert not any(character in held for _, held in answer.headers for character in "\r\n\0")
+
+
+@pytest.mark.parametrize("code", [100, 102, 103])
+async def test_informational_replies_are_not_answers(gateway: Gateway, served: Upstream, code: int) -> None:
+    """A provider's 1xx with a cookie or a preload in it does not reach the client, and the answer after it does."""
 
     async def behave(reply: does.Reply) -> None:
-        await reply.raw(b"HTTP/1.1 103 Early Hints\r\nLink: <https://lie.example/>; rel=preload\r\nSet-Cookie: a=lie\r\n\r\n")
+        await reply.raw(b"HTTP/1.1 %d Hint\r\nLink: <https://lie.example/>\r\nSet-Cookie: a=lie\r\n\r\n" % code)
         await does.answer(does.completion("after the hint"))(reply)
 
     served.script(behave)

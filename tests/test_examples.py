@@ -1,0 +1,104 @@
+"""rules/examples: each folder loads, compiles as at a start, and sends requests where its comments say."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mitmgate.exchange import Chosen, Origin
+from mitmgate.providers.vendors import VENDORS
+from mitmgate.routing.match import Asked
+from mitmgate.rules.schema import Credential
+from mitmgate.runtime import Shared, Snapshot, compile_rules
+
+EXAMPLES = Path(__file__).parents[1] / "rules" / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+NAMED_THERE = ("PARTNER_KEY", "VLLM_KEY", "OPENAI_API_KEY_OLD", "GROQ_KEY_OF_TEAM_A")
+ENVIRON = dict.fromkeys([*NAMED_THERE, *(vendor.variable for vendor in VENDORS.values() if vendor.variable)], "made-up")
+LLAMA = "llama-3.3-70b-versatile"
+HOUSE = "meta-llama/Llama-3.3-70B-Instruct"
+
+
+def compiled(name: str, environ: Mapping[str, str] = ENVIRON) -> Snapshot:
+    return compile_rules(EXAMPLES / name, environ, Origin("http", "127.0.0.1", 1), Shared())
+
+
+def asked(
+    model: str | None, operation: str = "chat", *, host: str = "127.0.0.1", client: str = "127.0.0.1", **headers: str
+) -> Asked:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Asked(host, "/v1/chat/completions", operation, model, named, client)
+
+
+def served_by(chosen: Chosen) -> list[str]:
+    """Targets, then fallbacks, each as provider/model; `*` is the model that the client named."""
+    return [target.key for target in (*chosen.targets, *chosen.fallback)]
+
+
+def test_there_are_examples_and_each_is_one_file() -> None:
+    assert len(NAMES) >= 8
+    assert not list(EXAMPLES.glob("*.yaml"))
+    assert all([path.name for path in (EXAMPLES / name).iterdir()] == ["rules.yaml"] for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_starts_without_a_warning_when_its_keys_are_set(name: str) -> None:
+    snapshot = compiled(name)
+    assert snapshot.table.warnings == ()
+    assert all(provider.active for provider in snapshot.providers.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_holds_no_secret(name: str) -> None:
+    for provider in compiled(name).rules.providers.values():
+        given = provider.credential if isinstance(provider.credential, tuple) else (provider.credential,)
+        assert not any(isinstance(each, Credential) and each.value is not None for each in given)
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "route", "targets"),
+    [
+        ("openai-with-fallback", asked("gpt-4o"), "chat", ["openai/*", f"groq/{LLAMA}"]),
+        ("openai-with-fallback", asked("text-embedding-3-small", "embeddings"), "all-else", ["openai/*"]),
+        ("rename-models", asked("gpt-3.5-turbo-16k"), "retired", ["openai/gpt-4o-mini"]),
+        ("rename-models", asked(f"groq/{LLAMA}"), "by-prefix", [f"groq/{LLAMA}"]),
+        ("rename-models", asked("auto"), "unnamed", ["openai/gpt-4o-mini"]),
+        ("rename-models", asked("fast"), "fast", ["groq/llama-3.1-8b-instant", "openai/gpt-4o-mini"]),
+        ("corporate-egress", asked("llama-3.3"), "local-models", ["local/*"]),
+        ("corporate-egress", asked("partner-1"), "partner", ["direct/*"]),
+        ("client-credentials", asked("gpt-4o", host="api.openai.com"), "chat", ["openai/*", f"groq/{LLAMA}"]),
+        ("internal-vllm", asked("house"), "house", [f"vllm-a/{HOUSE}", f"vllm-b/{HOUSE}", "openai/gpt-4o-mini"]),
+        ("internal-vllm", asked("e5", "embeddings", client="10.20.3.4"), "laptops", ["vllm-b/BAAI/bge-m3"]),
+        ("internal-vllm", asked("x", x_job="nightly-7"), "batch-jobs", [f"vllm-a/{HOUSE}"]),
+        ("timeouts-and-retries", asked("x", x_priority="batch"), "patient", ["openai/*"]),
+        ("timeouts-and-retries", asked("x"), "all-else", ["openai/*"]),
+    ],
+)
+def test_a_request_goes_where_the_comments_say(name: str, request_: Asked, route: str, targets: list[str]) -> None:
+    chosen = compiled(name).table.choose(request_, direct=True)
+    assert chosen is not None
+    assert (chosen.route, served_by(chosen)) == (route, targets)
+
+
+def test_the_corporate_proxy_is_asked_for_what_is_outside() -> None:
+    providers = compiled("corporate-egress").providers
+    assert providers["openai"].proxy == Origin("http", "proxy.corp.example", 3128)
+    assert (providers["local"].proxy, providers["direct"].proxy) == (None, None)
+
+
+def test_the_clients_key_is_passed_on_and_the_gateway_has_none() -> None:
+    providers = compiled("client-credentials", {"GROQ_API_KEY": "made-up"}).providers
+    assert (providers["openai"].client_credential, providers["openai"].credential) == (True, None)
+    assert providers["groq"].client_credential is False
+
+
+def test_a_credential_that_is_not_set_is_left_out_of_the_list() -> None:
+    without = {name: value for name, value in ENVIRON.items() if name != "OPENAI_API_KEY_OLD"}
+    assert compiled("several-credentials", without).providers["openai"].active
+
+
+def test_the_timeouts_are_those_that_stand_there() -> None:
+    chosen = compiled("timeouts-and-retries").table.routes[0].chosen
+    deadlines = chosen.deadlines
+    assert (deadlines.connect, deadlines.first_token, deadlines.idle, deadlines.total) == (2.0, 5.0, 15.0, 30.0)
+    assert chosen.retry.max == 0
