@@ -5,7 +5,7 @@ import collections
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mitmproxy import connection, ctx, http, tls
@@ -15,16 +15,17 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmgate import bridge
 from mitmgate.endpoints.recognition import recognise
 from mitmgate.errors import Fault, FaultKind, Refusal
-from mitmgate.exchange import Arrival, Endpoint, Exchange, Origin
+from mitmgate.exchange import Arrival, Attempt, Endpoint, Exchange, Origin
 from mitmgate.pipeline import Pipeline, execute
 from mitmgate.routing.outcome import PassOn, conclude
-from mitmgate.routing.retry import Situation, next_step
+from mitmgate.routing.retry import Situation, next_step, too_small
 from mitmgate.runtime import Snapshot
 from mitmgate.stages.authenticate import unidentified
 from mitmgate.stages.match_route import UNMATCHED, asked
 from mitmgate.stages.record import record
 from mitmgate.telemetry.metrics import Metrics
 from mitmgate.telemetry.records import RecordLog
+from mitmgate.transport.http1 import is_malformed
 from mitmgate.transport.passage import PASS, Broken, Passage, passage_of
 from mitmgate.transport.plain_errors import error_response
 from mitmgate.transport.resolve import Resolver
@@ -153,6 +154,9 @@ class Gateway:
         passage = passage_of(flow)
         if passage is None or flow.response is not None:
             return
+        if is_malformed(flow.request):
+            refusal = Refusal("invalid_request", "The request is not valid HTTP.", headers={"connection": "close"})
+            return self._refuse_early(flow, passage, refusal)
         tunnel = tunnel_of(flow.client_conn)
         reverse = isinstance(flow.client_conn.proxy_mode, ReverseMode)
         try:
@@ -167,16 +171,17 @@ class Gateway:
             return await self._let_through(flow, passage, arrival, check=True)
         exchange = self._begin(flow, passage, arrival)
         try:
+            if bridge.is_broken(flow.request.headers):
+                raise Refusal("invalid_request", "A header holds a line's end or a NUL.", headers={"connection": "close"})
             if sum(len(name) + len(value) for name, value in flow.request.headers.fields) > self.snapshot.rules.limits.headers:
                 raise Refusal("headers_too_large", "The request's headers are too large.")
             exchange.endpoint = recognise(arrival)
             await execute(self.pipeline.arrival, exchange, self.snapshot)
             if exchange.endpoint is None and not await self._adopt(flow, passage, exchange):
                 return
+            self._bound(passage, exchange)
         except Refusal as refusal:
             self._refuse(flow, exchange, refusal)
-            return
-        self._bound(passage, exchange)
 
     def _intercepts(self, flow: http.HTTPFlow) -> bool:
         host = flow.client_conn.sni or flow.request.host_header or flow.request.host
@@ -234,24 +239,16 @@ class Gateway:
 
     def _bound(self, passage: Passage, exchange: Exchange) -> None:
         """How much body this request may bring."""
-        limits, shared = self.snapshot.rules.limits, self.snapshot.shared
+        limits = self.snapshot.rules.limits
         endpoint = exchange.endpoint
         assert endpoint is not None
         media = exchange.request_headers.get("content-type", "").partition(";")[0].strip().lower()
         passage.spool = media != "application/json" and endpoint.content != "json"
         passage.body_limit = limits.upload if passage.spool else limits.request_body
         declared = exchange.request_headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared) > passage.body_limit:
-            passage.body_limit = -1         # refused with the first byte, and no 100 Continue before it
-
-        def reserve(size: int) -> bool:
-            if shared.bytes_in_flight + size > limits.in_flight_bytes:
-                return False
-            shared.bytes_in_flight += size
-            passage.held_bytes += size
-            return True
-
-        passage.reserve = reserve
+        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > passage.body_limit):
+            raise _too_large(passage.body_limit)
+        passage.reserve = functools.partial(self.snapshot.reserve, exchange)
 
     # A request, whole.
 
@@ -264,7 +261,7 @@ class Gateway:
         exchange = passage.exchange
         try:
             if passage.refused == "request_too_large":
-                raise Refusal("request_too_large", f"The body is larger than {max(passage.body_limit, 0) or 'allowed'} bytes.")
+                raise _too_large(passage.body_limit)
             if passage.refused:
                 raise Refusal("queue_full", "Too many bytes are in flight.", headers={"retry-after": "1"})
             exchange.body = passage.body
@@ -301,11 +298,17 @@ class Gateway:
         clock = self.snapshot.clock
         now = clock.monotonic()
         attempt.fault, attempt.ended, attempt.status = fault, now, fault.status
-        if fault.status == 401 and attempt.secret and attempt.target.provider.credential:
-            attempt.target.provider.credential.rejected(attempt.secret)
-        position = exchange.position
-        here = sum(1 for each in exchange.attempts if each.target is attempt.target)
-        situation = Situation(position, here, len(exchange.attempts), fault, now, clock.wall(), exchange.deadline)
+        situation = Situation(
+            position=exchange.position,
+            tries_here=sum(1 for each in exchange.attempts if each.target is attempt.target),
+            tries=len(exchange.attempts),
+            fault=fault,
+            now=now,
+            wall=clock.wall(),
+            deadline=exchange.deadline,
+            renewed=renewed(attempt, exchange.attempts),
+            too_small=too_small(exchange.attempts),
+        )
         step = next_step(plan, situation, self.snapshot.random)
         if step is not None and step.wait > 0 and not await unless_gone(passage, step.wait):
             return
@@ -388,7 +391,7 @@ class Gateway:
         exchange, shared = passage.exchange, self.snapshot.shared
         assert exchange is not None
         shared.in_flight -= 1
-        shared.bytes_in_flight -= passage.held_bytes
+        shared.bytes_in_flight -= exchange.held_bytes
         exchange.ended = self.snapshot.clock.monotonic()
         exchange.status = status
         exchange.broken = passage.broken
@@ -410,10 +413,18 @@ class Gateway:
             exchange.served_model = reader.served_model
             exchange.usage.input, exchange.usage.output = reader.tokens_input, reader.tokens_output
 
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy keeps every message of a socket in memory; nobody reads them here."""
-        if flow.websocket is not None and passage_of(flow) is not None:
-            flow.websocket.messages.clear()
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal("request_too_large", f"The body is larger than the {limit} bytes that are allowed.")
+
+
+def renewed(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:
+    """Whether the credential that the provider refused has given way to one that this exchange has not tried."""
+    credential, secret = attempt.target.provider.credential, attempt.secret
+    if attempt.status != 401 or credential is None or secret is None:
+        return False
+    credential.rejected(secret)
+    return credential.secret() not in {None, *(each.secret for each in attempts)}
 
 
 async def unless_gone(passage: Passage, seconds: float) -> bool:

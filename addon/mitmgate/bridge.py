@@ -1,5 +1,6 @@
 """Between mitmproxy's flows and our exchanges. Nothing is decided here: it carries words from one language to the other."""
 
+import re
 import secrets
 from collections.abc import Iterable
 from functools import lru_cache
@@ -33,7 +34,18 @@ _STANDARD: Final = frozenset(
     }
 )
 _VENDORS: Final = ("x-", "openai-", "anthropic-", "apim-", "azureml-", "cf-ray", "sec-websocket-", "llm_provider-")
+_FOR_SERVERS: Final = ("x-gateway-", "x-accel-", "x-sendfile", "x-lighttpd-", "x-litespeed-")
+"""What a web server in front of us would obey (a file to send, buffering), and our own names."""
 _PASSED_ON: Final = ("content-type", "retry-after", "retry-after-ms", "x-ms-retry-after-ms")
+
+
+_BROKEN: Final = re.compile(rb"[\r\n\0]")
+"""What no header value may hold (RFC 9110, 5.5): another reader may see a line's end in it."""
+
+
+def is_broken(headers: http.Headers) -> bool:
+    """Whether a header's name or value holds what another reader could take for a line's end."""
+    return any(_BROKEN.search(value) or _BROKEN.search(name) for name, value in headers.fields)
 
 
 class Misdirected(Exception):
@@ -102,7 +114,7 @@ def _split(authority: str, scheme: str) -> tuple[str, int]:
     text = authority.strip()
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        if not bracket:
+        if not bracket or ":" not in host:  # brackets are for IPv6 alone (RFC 3986, 3.2.2)
             raise ValueError(authority)
         port = rest.removeprefix(":")
     else:
@@ -140,15 +152,17 @@ def permit_of(exchange: Exchange, passage: Passage, snapshot: Snapshot) -> Permi
     assert plan is not None
     assert exchange.endpoint is not None
     provider = attempt.target.provider
+    asked = exchange.document or {}
+    choices = plan.force.get("n", asked.get("n", plan.default.get("n")))
     return Permit(
-        tag=Tag(upstream.origin, provider.name, exchange.arrival.websocket),
+        tag=Tag(upstream.origin, None if provider.original else provider.name, exchange.arrival.websocket),
         proxy=snapshot.egress if provider.original else provider.proxy,
         deadlines=plan.deadlines,
         total_at=exchange.deadline,
         request=upstream,
         credential=exchange.credential,
         body=passage.body,
-        reader=reader(provider.dialect, exchange.endpoint.operation, exchange.choices),
+        reader=reader(provider.dialect, exchange.endpoint.operation, choices if isinstance(choices, int) else 1),
         response_limit=snapshot.rules.limits.response_body,
     )
 
@@ -159,17 +173,21 @@ def _kept(name: bytes) -> bool:
     lower = name.decode("latin-1").lower()
     if lower in _STANDARD:
         return True
-    return lower.startswith(_VENDORS) and lower not in _GATEWAYS_OWN and not lower.startswith("x-gateway-")
+    return lower.startswith(_VENDORS) and lower not in _GATEWAYS_OWN and not lower.startswith(_FOR_SERVERS)
 
 
 def dress(response: http.Response, exchange: Exchange) -> None:
     """The provider's reply headers by our list, then the gateway's own. Called once per reply."""
     upstream_id = response.headers.get("x-request-id") or response.headers.get("request-id")
-    fields = [field for field in response.headers.fields if _kept(field[0])]
+    fields = [field for field in response.headers.fields if _kept(field[0]) and not _BROKEN.search(field[1])]
     if upstream_id:
         fields.append((b"x-gateway-upstream-request-id", _visible(upstream_id)))
     fields += [(name.encode(), value.encode()) for name, value in stamp(exchange)]
     response.headers.fields = tuple(fields)
+
+
+def _line(text: str) -> str:
+    return "".join(c for c in text if c.isprintable())
 
 
 def _visible(text: str) -> bytes:
@@ -200,7 +218,7 @@ def pass_on(exchange: Exchange, fault: Fault, doc_base: str) -> http.Response:
         doc_url = f"{doc_base}/docs/errors/all_targets_failed" if doc_base else ""
         body = error_body("all_targets_failed", message, doc_url=doc_url)
         return _response(fault.status, [("content-type", "application/json"), *extra, *stamp(exchange)], body)
-    headers = [(name, fault.headers[name]) for name in _PASSED_ON if name in fault.headers]
+    headers = [(name, _line(fault.headers[name])) for name in _PASSED_ON if name in fault.headers]
     if upstream_id := fault.headers.get("x-request-id"):
         headers.append(("x-gateway-upstream-request-id", _visible(upstream_id).decode()))
     return _response(fault.status, [*headers, *extra, *stamp(exchange)], fault.body)

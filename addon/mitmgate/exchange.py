@@ -221,8 +221,8 @@ class Exchange:
     stream: bool = False                                # the client asked for an event stream; set by read_request
     requested_model: str | None = None                  # the client's; set by read_request
     model_span: tuple[int, int] | None = None           # where a multipart body names it, bytes; set by read_request
+    held_bytes: int = 0                                 # of the bytes in flight; written by Services.reserve
     raw: bytes | None = None                            # the JSON body as it came, decoded; set by read_request
-    choices: int = 1                                    # answers asked for (`n`); set by read_request
     chosen: Chosen | None = None                        # the route; set by match_route
     plan: Plan | None = None                            # set by plan_targets
     position: int = 0                                   # of the next attempt's target in the plan; set by the addon

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mitmgate.addresses import is_loopback
 from mitmgate.clock import Clock, SystemClock
-from mitmgate.exchange import Credential, Origin, Provider
+from mitmgate.exchange import Credential, Exchange, Origin, Provider
 from mitmgate.providers.compiled import compile_providers, read_credential, split_url
 from mitmgate.providers.vendors import DIALECT_AUTHORISATION, NEED_NO_URL, VENDORS
 from mitmgate.routing.compiled import RouteTable, compile_routes
@@ -61,6 +61,14 @@ class Snapshot:
     @property
     def full(self) -> bool:
         return self.shared.in_flight > self.rules.limits.concurrency
+
+    def reserve(self, exchange: Exchange, size: int) -> bool:
+        """Take `size` bytes of `limits.in_flight_bytes` for this exchange; they come back when it ends."""
+        if self.shared.bytes_in_flight + size > self.rules.limits.in_flight_bytes:
+            return False
+        self.shared.bytes_in_flight += size
+        exchange.held_bytes += size
+        return True
 
     def turn(self, route: str) -> int:
         """How often this route was taken before; counts it."""

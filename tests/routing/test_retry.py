@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mitmgate.errors import Fault, FaultKind
-from mitmgate.exchange import Deadlines, Origin, Plan, Provider, RetryRule, Target
-from mitmgate.routing.retry import LONGEST_WAIT, MOST_TRIES, Follow, Situation, Step, backoff, classify, next_step
+from mitmgate.exchange import Attempt, Deadlines, Origin, Plan, Provider, RetryRule, Target
+from mitmgate.routing.retry import LONGEST_WAIT, MOST_TRIES, Follow, Situation, Step, backoff, classify, next_step, too_small
 
 OURS = Provider("ours", "openai", Origin("https", "ours.example", 443), "/v1")
 THEIRS = replace(OURS, name="theirs", client_credential=True)
@@ -113,14 +113,14 @@ def test_a_clients_own_credential_is_never_failed_over(number: int) -> None:
     ("on", "each", "expected"),
     [
         ({"503"}, status(503), Follow.RETRY),
-        ({"503"}, status(500), Follow.CLIENT),
+        ({"503"}, status(500), Follow.NEXT),
         ({"5xx"}, status(599), Follow.RETRY),
-        ({"5xx"}, status(429), Follow.CLIENT),
+        ({"5xx"}, status(429), Follow.NEXT),
         ({"418"}, status(418), Follow.RETRY),
-        ({"5xx"}, fault(FaultKind.CONNECT), Follow.CLIENT),
-        ({"connect"}, fault(FaultKind.CONNECT_TIMEOUT), Follow.CLIENT),
+        ({"5xx"}, fault(FaultKind.CONNECT), Follow.NEXT),
+        ({"connect"}, fault(FaultKind.CONNECT_TIMEOUT), Follow.NEXT),
         ({"timeout"}, fault(FaultKind.CONNECT_TIMEOUT), Follow.RETRY),
-        ({"connect"}, fault(FaultKind.ERROR_EVENT), Follow.CLIENT),
+        ({"connect"}, fault(FaultKind.ERROR_EVENT), Follow.NEXT),
         (set(), status(401), Follow.NEXT),
         ({"400"}, status(400, "content_filter"), Follow.CLIENT),
     ],
@@ -154,7 +154,22 @@ TOO_LONG = status(400, "context_length_exceeded")
     ],
 )
 def test_a_window_that_is_too_small_asks_for_a_larger_or_unknown_one(targets: tuple[Target, ...], position: int | None) -> None:
-    assert step(plan(*targets), at(TOO_LONG)) == (None if position is None else Step(position, 0.0))
+    said = [replace(Attempt(1, targets[0], 0.0), fault=TOO_LONG)]
+    where = replace(at(TOO_LONG), too_small=too_small(said))
+    assert step(plan(*targets), where) == (None if position is None else Step(position, 0.0))
+
+
+def test_a_window_found_too_small_stays_so() -> None:
+    """a (8k) says too long, b (128k) answers 500: c (4k) is not asked."""
+    said = [replace(Attempt(1, HERE, 0.0), fault=TOO_LONG), replace(Attempt(2, LARGE, 0.0), fault=status(500))]
+    where = replace(at(status(500), position=1, tries_here=3), too_small=too_small(said))
+    assert step(plan(HERE, LARGE, SMALL), where) is None
+    assert step(plan(HERE, LARGE, UNKNOWN), where) == Step(2, 0.0)
+
+
+def test_a_renewed_credential_is_tried_at_once() -> None:
+    assert step(plan(A), at(status(401))) is None
+    assert step(plan(A, B), replace(at(status(401)), renewed=True)) == Step(0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -227,11 +242,13 @@ def test_every_story_of_failures_ends_within_its_bounds(
     rolled = random.Random(seed)
     position, now, deadline = 0, NOW, NOW + total
     tries = [0] * len(targets)
+    said: list[Attempt] = []
     while True:
         tries[position] += 1
         each = data.draw(FAULTS)
         now += data.draw(st.floats(0, 30))
-        where = Situation(position, tries[position], sum(tries), each, now, WALL, deadline)
+        said.append(replace(Attempt(sum(tries), targets[position], now), fault=each))
+        where = Situation(position, tries[position], sum(tries), each, now, WALL, deadline, too_small=too_small(said))
         found = next_step(plan(*targets, rule=rule), where, rolled.random)
         assert sum(tries) <= MOST_TRIES
         assert max(tries) <= rule.max + 1

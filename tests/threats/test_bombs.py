@@ -146,7 +146,7 @@ async def test_decoded_bytes_count_as_bytes_in_flight(shared_gateway: StartGatew
     """Ten bodies of 160 KiB that become 12 MiB each, where 32 MiB may be in flight: two or so at a time, the rest wait or
     are told to come again. By what was sent alone all of them would fit, and a thousand more."""
     gateway = shared_gateway(rules(provider(served), limits={"in_flight_bytes": "32MiB", "request_body": "16MiB"}))
-    served.script(does.after(2.0, does.ok()))
+    served.script(does.after(1.0, does.ok()))
     noise = secrets.token_hex(128 << 10).encode()
     packed = gzip.compress(ASK[:-1] + b', "x": "' + noise + b" " * (12 * MIB) + b'"}')
     assert len(packed) < 192 << 10

@@ -11,6 +11,7 @@ from typing import Final
 
 import uvloop
 
+from mitmgate.cli import KEY_LOG_ASKED
 from mitmgate.rules.positions import RulesError
 from mitmgate.transport.confdir import AuthorityError
 from mitmgate.transport.house import House
@@ -39,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.rules.is_dir():
         print(f"mitmgate run: {args.rules} is not a folder of rules", file=sys.stderr)
         return 2
-    if refuse_key_log():
+    if refuse_key_log() or KEY_LOG_ASKED:
         print("mitmgate run: TLS keys are not logged here; SSLKEYLOGFILE is ignored", file=sys.stderr)
     try:
         return uvloop.run(_run(args))

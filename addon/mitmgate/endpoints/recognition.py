@@ -41,7 +41,7 @@ _OPENAI: Final = (
     Row("/realtime", "realtime"),
     Row("/responses", "responses"),
 )
-_PREFIXES: Final = ("/api/v1", "/openai/v1", "/v1")
+_PREFIXES: Final = ("/api/v1", "/openai/v1", "/v1", "/openai")
 _DEPLOYMENT: Final = re.compile(r"/openai/deployments/([^/]+)(/.+)")
 _ANTHROPIC: Final = frozenset({"messages", "count_tokens"})
 _LOOSE_TOTAL: Final = 600.0                 # seconds: what SDKs expect
@@ -62,10 +62,14 @@ def endpoint_of(path: str, method: str) -> Endpoint | None:
     """
     if deployment := _DEPLOYMENT.fullmatch(path):
         return _row(method, deployment[2], model=deployment[1], total=_LOOSE_TOTAL)
+    if path.lower().startswith("/openai/deployments/"):
+        if path.startswith("/openai/deployments/"):
+            return None
+        raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
     for prefix in _PREFIXES:
         if path.startswith(prefix + "/"):
             return _row(method, path[len(prefix) :], model=None, total=_API_TOTAL if prefix == "/api/v1" else _LOOSE_TOTAL)
-    known = tuple(prefix + "/" for prefix in (*_PREFIXES, "/openai/deployments"))
+    known = tuple(prefix + "/" for prefix in _PREFIXES)
     if path.lower().startswith(known) and not path.startswith(known):
         raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
     return None

@@ -21,6 +21,7 @@ _KNOWN: Final = frozenset(
         "response_format", "previous_response_id", "conversation", "metadata", "reasoning_effort", "system", "documents",
     }
 )
+_KNOWN_IN_PART: Final = frozenset({"type", "text", "image_url", "input_audio", "file", "refusal"})
 _KNOWN_IN_MESSAGE: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
 
 
@@ -81,6 +82,8 @@ async def _read_json(exchange: Exchange, services: Services, body: MemoryBody | 
             raise Refusal("request_too_large", "The body is too large when it is decompressed.") from None
         except DecodingError:
             raise Refusal("unsupported_media_type", "The body's content encoding is unknown or broken.") from None
+        if not services.reserve(exchange, len(raw)):
+            raise Refusal("queue_full", "Too many bytes are in flight.", headers={"retry-after": "1"})
     try:
         document = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError:
@@ -94,10 +97,8 @@ async def _read_json(exchange: Exchange, services: Services, body: MemoryBody | 
     exchange.stream = _boolean(document, "stream")
     _take_model(exchange, document)
     choices = document.get("n")
-    if choices is not None:
-        if not isinstance(choices, int) or isinstance(choices, bool) or not 1 <= choices <= 128:
-            raise Refusal("invalid_request", "`n` must be an integer from 1 to 128.", param="n")
-        exchange.choices = choices
+    if choices is not None and (not isinstance(choices, int) or isinstance(choices, bool) or not 1 <= choices <= 128):
+        raise Refusal("invalid_request", "`n` must be an integer from 1 to 128.", param="n")
     if exchange.endpoint is not None and exchange.endpoint.operation == "chat":
         _check_messages(document)
 
@@ -112,6 +113,11 @@ def _refuse_other_case(document: dict[str, Any]) -> None:
         for name in message if isinstance(message, dict) else ():
             if name not in _KNOWN_IN_MESSAGE and name.casefold() in _KNOWN_IN_MESSAGE:
                 raise _other_case(name, "messages")
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            for name in part if isinstance(part, dict) else ():
+                if name not in _KNOWN_IN_PART and name.casefold() in _KNOWN_IN_PART:
+                    raise _other_case(name, "messages")
 
 
 def _other_case(name: str, param: str) -> Refusal:

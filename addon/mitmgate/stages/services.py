@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mitmgate.clock import Clock
+from mitmgate.exchange import Exchange
 from mitmgate.routing.compiled import RouteTable
 from mitmgate.rules.schema import Rules
 
@@ -31,6 +32,10 @@ class Services(Protocol):
     @property
     def full(self) -> bool:
         """As many exchanges are in flight as `limits.concurrency` allows."""
+        ...
+
+    def reserve(self, exchange: Exchange, size: int) -> bool:
+        """Take `size` bytes of `limits.in_flight_bytes` for this exchange; False: there are not so many left."""
         ...
 
     def turn(self, route: str) -> int:

@@ -30,6 +30,7 @@ OPTIONS: Final[Mapping[str, object]] = {
     "rawtcp": False,                        # else a CRLF before a request makes it raw TCP, unseen
     "validate_inbound_headers": True,       # request smuggling
     "http3": False,
+    "websocket": False,                     # a switched connection passes as it is (stream.flow_done)
 }
 """mitmproxy's options that the gateway depends on."""
 

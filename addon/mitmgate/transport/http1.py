@@ -9,31 +9,96 @@ from typing import Final
 from h11 import Data, EndOfMessage
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import _http1
-from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers import http as layers
+from mitmproxy.proxy.layers.http import ErrorCode, ReceiveHttp, RequestHeaders, ResponseProtocolError, _http1
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 
 from mitmgate.transport.plain_errors import error_response
 
-LONGEST_HEAD: Final = 64 << 10              # bytes of a request's head
+LONGEST_HEAD: Final = 64 << 10              # bytes of a message's head
+MOST_INTERIM: Final = 16                    # 1xx replies before the answer
+_MALFORMED: Final = "mitmgate_malformed"
 
 
 class GatewayHttp1Server(Http1Server):
     """The client's side of an HTTP/1 connection."""
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """As mitmproxy's; an oversized head is 431, a malformed one 400, both in our shape."""
-        longer = isinstance(event, events.DataReceived) and len(self.buf) > LONGEST_HEAD
-        if longer and b"\r\n\r\n" not in bytes(self.buf)[:LONGEST_HEAD]:
+        """As mitmproxy's; an oversized head is 431, a malformed one 400, both in our shape, once, and on record.
+
+        mitmproxy would answer a malformed head itself and then hand the request on, to be answered a second time.
+        """
+        self.skip_blank_lines()
+        if isinstance(event, events.DataReceived) and _endless(self.buf):
             yield commands.SendData(self.conn, _closing("headers_too_large", "The request's head is too large."))
-            yield commands.CloseConnection(self.conn)
+            # Half: a full close on a client that still sends is a reset, which may overtake the answer.
+            yield commands.CloseTcpConnection(self.conn, half_close=True)
             self.state = self.done
             return
+        malformed = False
         for command in super().read_headers(event):
-            if isinstance(command, commands.SendData):      # only its own error page is sent from here
-                command = commands.SendData(command.connection, _closing("invalid_request", "The request is not valid HTTP."))
-            yield command
+            if isinstance(command, commands.SendData):      # nothing but its own error page is sent from here
+                malformed = True
+                if self.request is None:
+                    page = _closing("invalid_request", "The request is not valid HTTP.")
+                    yield commands.SendData(command.connection, page)
+            elif malformed and self.request is not None:
+                if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+                    # The stream refuses it, and `connection: close` ends the connection after that.
+                    setattr(command.event.request, _MALFORMED, True)
+                    self.request_done = True
+                    yield command
+            elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+                if not command.event.request.http_version.startswith("HTTP/1."):
+                    setattr(command.event.request, _MALFORMED, True)
+                yield command
+            else:
+                yield command
+
+    def skip_blank_lines(self) -> None:
+        """Empty lines before a request line are ignored (RFC 9112, 2.2); h11 would wait for ever after one."""
+        buffered = bytes(self.buf)
+        blank = len(buffered) - len(buffered.lstrip(b"\r\n"))
+        if blank:
+            self.buf.maybe_extract_at_most(blank)
+
+
+class GatewayHttp1Client(Http1Client):
+    """The upstream's side of an HTTP/1 connection: interim replies are skipped, endless heads are refused."""
+
+    interim = 0
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        """As mitmproxy's, which would take `103 Early Hints` for the answer."""
+        while (head := bytes(self.buf)[: 1 << 16]).startswith(b"HTTP/1.") and head[8:10] == b" 1" and head[9:12] != b"101":
+            end = head.find(b"\r\n\r\n")
+            self.interim += 1
+            if end < 0 or self.interim > MOST_INTERIM:
+                break
+            self.buf.maybe_extract_at_most(end + 4)
+        if isinstance(event, events.DataReceived) and self.stream_id is not None and (
+            _endless(self.buf) or self.interim > MOST_INTERIM
+        ):
+            yield commands.CloseConnection(self.conn)
+            error = ResponseProtocolError(self.stream_id, "protocol error: endless head", ErrorCode.GENERIC_SERVER_ERROR)
+            yield ReceiveHttp(error)
+            self.state = self.done
+            return
+        if isinstance(event, events.DataReceived) and self.request is not None and not len(self.buf):
+            return                          # nothing but interim replies so far
+        yield from super().read_headers(event)
+
+
+def is_malformed(request: http.Request) -> bool:
+    """Whether this request's head did not make sense as HTTP/1; it is to be refused."""
+    return bool(getattr(request, _MALFORMED, False))
+
+
+def _endless(buffer: ReceiveBuffer) -> bool:
+    return len(buffer) > LONGEST_HEAD and b"\r\n\r\n" not in bytes(buffer)[:LONGEST_HEAD]
 
 
 def _closing(code: str, message: str) -> bytes:
@@ -53,5 +118,6 @@ class TrailerlessChunkedReader(ChunkedReader):
 
 
 def install() -> None:
-    """Put the reader in mitmproxy's place for it; `make_body_reader` looks its name up at each message."""
+    """Put them in mitmproxy's places for them, where their names are looked up at each message or connection."""
     _http1.ChunkedReader = TrailerlessChunkedReader  # type: ignore[misc]
+    layers.Http1Client = GatewayHttp1Client  # type: ignore[misc]

@@ -80,7 +80,6 @@ class Passage:
     proxy: Origin | None = None             # addon: the corporate proxy of a request that passes
     body_limit: int = 0                     # addon: bytes; layer refuses beyond it
     spool: bool = False                     # addon: beyond `bodies.SPOOL_ABOVE` the body goes to disk
-    held_bytes: int = 0                     # addon: what this request holds of the bytes in flight
     reserve: Callable[[int], bool] | None = None    # addon: asks for bytes in flight
     refused: str | None = None              # layer: why the body was refused, a code; the addon answers
     body: MemoryBody | SpooledBody | None = None    # layer: whole, before the `request` hook

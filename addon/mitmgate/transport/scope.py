@@ -94,9 +94,11 @@ class Scope:
 
     def is_own(self, address: str, port: int) -> bool:
         """Whether the gateway itself listens there: it never proxies to itself, whoever allows it."""
-        return any(
-            port == own_port and (address == own or (_is_wildcard(own) and _is_local(address))) for own, own_port in self.own()
-        )
+        address = _unmapped(address)
+        for own, own_port in self.own():
+            if port == own_port and (address == _unmapped(own) or (_is_wildcard(own) and _is_local(address))):
+                return True
+        return False
 
     def _may_reach(self, name: str, port: int, address: str, *, plain: bool) -> bool:
         if any(pattern.matches(name, port, (address,)) for pattern in self.deny) or self.is_own(address, port):
@@ -122,6 +124,16 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _unmapped(address: str) -> str:
+    """An IPv4 address that is written as IPv6 (::ffff:127.0.0.1), as what it is."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)
 
 
 def _is_wildcard(address: str) -> bool:

@@ -17,6 +17,7 @@ from mitmproxy import flow, http
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layer import CommandGenerator
+from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.layers.http import (
     DropStream,
     ErrorCode,
@@ -243,6 +244,17 @@ class GatewayStream(HttpStream):
         self.due = math.inf
 
     def flow_done(self) -> CommandGenerator[None]:
-        """The reply has gone out."""
-        yield from super().flow_done()
+        """The reply has gone out. After a protocol switch the bytes pass as they are, in both directions.
+
+        mitmproxy would read a WebSocket's frames: it inflates them without a bound, and keeps every message.
+        """
+        assert self.flow.response is not None
+        if self.flow.response.status_code == 101:
+            self.flow.live = False
+            self.child_layer = TCPLayer(self.context, ignore=True)
+            self._handle_event = self.passthrough  # type: ignore[method-assign]
+            yield from self.child_layer.handle_event(events.Start())
+            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        else:
+            yield from super().flow_done()
         yield from self.forget()

@@ -110,8 +110,8 @@ class Ways:
 
     async def _dial(self, data: server_hooks.ServerConnectionHookData) -> None:
         server, client = data.server, data.client
-        if server.error:
-            return
+        if server.error:                    # mitmproxy's own look for a way back to itself
+            raise Denied("the gateway does not proxy to itself")
         assert server.address is not None
         host, port = server.address[0], server.address[1]
         whose = tag_of(server)
