@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 from attacked import ASK, CHAT, JSON, PATH, ask_tunnel, call, careless, counted, provider, recorded, refused, rules, wire
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -36,7 +36,9 @@ def wanted(shared_upstream: StartUpstream) -> Upstream:
 @pytest.fixture(scope="module")
 def gateway(shared_gateway: StartGateway, served: Upstream) -> Gateway:
     """Interception, a route for all, and tunnels to loopback: all of it behind the key."""
-    document = rules(provider(served), match={}, access="keys", intercept=["llm.test", "localhost"], tunnel={"allow": ["127.0.0.1"]})
+    document = rules(
+        provider(served), match={}, access="keys", intercept=["llm.test", "localhost"], tunnel={"allow": ["127.0.0.1"]}
+    )
     return shared_gateway(document)
 
 
@@ -87,7 +89,9 @@ async def test_connect_is_407(gateway: Gateway, wanted: Upstream, to: str, key: 
 
 
 @pytest.mark.parametrize("host", ["llm.test", "localhost:{wanted}", "127.0.0.1:{wanted}"])
-async def test_a_request_in_clear_through_the_proxy_is_407(gateway: Gateway, served: Upstream, wanted: Upstream, host: str) -> None:
+async def test_a_request_in_clear_through_the_proxy_is_407(
+    gateway: Gateway, served: Upstream, wanted: Upstream, host: str
+) -> None:
     host = host.format(wanted=wanted.port)
     async with wire(gateway) as client:
         client.send("POST", f"http://{host}{PATH}", (("host", host), JSON), ASK)

@@ -10,8 +10,22 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+from attacked import (
+    ASK,
+    JSON,
+    PATH,
+    ask_tunnel,
+    careless,
+    counted,
+    error_of,
+    provider,
+    recorded,
+    refused,
+    rules,
+    tunnelled,
+    wire,
+)
 
-from attacked import ASK, JSON, PATH, ask_tunnel, careless, counted, error_of, provider, recorded, refused, rules, tunnelled, wire
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -108,9 +122,7 @@ async def test_one_name_in_any_spelling_is_governed(gateway: Gateway, served: Up
 # Names that disagree
 
 
-async def test_connect_to_evil_and_sni_of_ours(
-    gateway: Gateway, evil: Upstream, nothing_upstream: Callable[[], None]
-) -> None:
+async def test_connect_to_evil_and_sni_of_ours(gateway: Gateway, evil: Upstream, nothing_upstream: Callable[[], None]) -> None:
     """Decrypted as ours, it must not be served as ours nor reach the other place."""
     async with tunnelled(gateway, f"127.0.0.1:{evil.port}", sni="llm.test", tls=careless()) as client:
         answer = await spoken(client, "llm.test")
@@ -137,8 +149,8 @@ async def test_connect_to_ours_and_sni_of_another_of_ours(gateway: Gateway, noth
     "host",
     ["other.test", "evil.test", "llm.test.evil.test", "llm.test:8443", "llm.test:80", "llm.test:0", "llm.test:", "127.0.0.1",
      "127.0.0.1:{evil}", "localhost:{evil}", "llm.test@127.0.0.1:{evil}", "llm.test, 127.0.0.1:{evil}", "llm.test:443:80",
-     "llm.test:x", "llm.test/", "llm.test#", "llm.test\\evil.test", "llm.test..", ".llm.test", "[::1]", "[llm.test]", "llm.test%00",
-     "llm\xad.test", "llm\xe3\x80\x82test"],
+     "llm.test:x", "llm.test/", "llm.test#", "llm.test\\evil.test", "llm.test..", ".llm.test", "[::1]", "[llm.test]",
+     "llm.test%00", "llm\xad.test", "llm\xe3\x80\x82test"],
     ids=ascii,
 )  # fmt: skip
 async def test_the_host_inside_is_another(
@@ -216,8 +228,8 @@ async def test_the_second_request_of_a_tunnel_is_checked_too(gateway: Gateway, s
 
 @pytest.mark.parametrize(
     ("authority", "host"),
-    [("evil.test", None), ("llm.test:8443", None), ("llm.test", "evil.test"), ("evil.test", "llm.test"), ("llm.test@evil.test", None),
-     ("127.0.0.1:{evil}", None), ("", "evil.test"), ("", "127.0.0.1:{evil}")],
+    [("evil.test", None), ("llm.test:8443", None), ("llm.test", "evil.test"), ("evil.test", "llm.test"),
+     ("llm.test@evil.test", None), ("127.0.0.1:{evil}", None), ("", "evil.test"), ("", "127.0.0.1:{evil}")],
 )  # fmt: skip
 async def test_http2_names_another(
     gateway: Gateway, evil: Upstream, nothing_upstream: Callable[[], None], authority: str, host: str | None
@@ -226,7 +238,7 @@ async def test_http2_names_another(
     more = [("host", host.format(evil=evil.port))] if host is not None else []
     async with tunnelled(gateway, NAMED, sni="llm.test", tls=careless("h2")) as client:
         http2 = Http2((client.reader, client.writer)).start()
-        http2._h2.config.validate_outbound_headers = False      # an attacker's client sends what it likes
+        http2._h2.config.validate_outbound_headers = False  # an attacker's client sends what it likes
         answer = await http2.reply(await http2.send("POST", PATH, (*more, JSON), ASK, authority=authority))
     assert answer.fault or answer.status in (400, 421), answer
     nothing_upstream()
@@ -253,9 +265,9 @@ async def test_clear_text_inside_a_tunnel_to_ours(
         try:
             answer = await client.reply(3)
         except (asyncio.IncompleteReadError, ConnectionError):
-            answer = None                   # closed without a word, which is as good
+            answer = None  # closed without a word, which is as good
         except TimeoutError:
-            answer = None                   # \x16 and \x00 may look like a hello that is still to come
+            answer = None  # \x16 and \x00 may look like a hello that is still to come
             assert beginning in (b"\x16", b"\x00")
     if answer is not None:
         assert answer.status in (400, 421), answer
@@ -276,7 +288,9 @@ async def test_a_crlf_first_inside_tls_without_alpn(
     assert clear.untouched
 
 
-@pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n\r\n", b"EHLO evil.test\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00\x01\r\n\r\n"])
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-x\r\n\r\n", b"EHLO evil.test\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00\x01\r\n\r\n"]
+)
 async def test_other_protocols_inside_tls_do_not_pass(
     gateway: Gateway, nothing_upstream: Callable[[], None], said: bytes
 ) -> None:
@@ -289,9 +303,7 @@ async def test_other_protocols_inside_tls_do_not_pass(
 
 
 @pytest.mark.parametrize("to", [NAMED, "127.0.0.1:{evil}", "169.254.169.254:80"])
-async def test_connect_inside_a_tunnel(
-    gateway: Gateway, evil: Upstream, nothing_upstream: Callable[[], None], to: str
-) -> None:
+async def test_connect_inside_a_tunnel(gateway: Gateway, evil: Upstream, nothing_upstream: Callable[[], None], to: str) -> None:
     to = to.format(evil=evil.port)
     async with tunnelled(gateway, NAMED, sni="llm.test", tls=careless()) as client:
         answer = await ask_tunnel(client, to)
@@ -303,7 +315,8 @@ async def test_connect_inside_a_tunnel(
     "lines",
     ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked, identity", "Transfer-Encoding: xchunked",
      "Content-Length: 5\r\nContent-Length: 6", "Content-Length: +5", "Content-Length: 5, 6", "Content-Length: -1",
-     "Transfer-Encoding : chunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Content-Length: 0x5", "Content-Length: 5 5"],
+     "Transfer-Encoding : chunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+     "Content-Length: 0x5", "Content-Length: 5 5"],
 )  # fmt: skip
 @pytest.mark.parametrize("way", ["direct", "intercepted"])
 async def test_a_body_that_two_servers_would_frame_in_two_ways(

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 from attacked import CHAT, call, provider, recorded, refused, rules
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -12,6 +12,7 @@ from rig.starts import StartGateway, StartUpstream
 
 CLEAN, EVIL = '[{"role":"user","content":"clean"}]', '[{"role":"user","content":"evil"}]'
 TOOL = '"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{%s}}}'
+THOUSAND = ",".join(f'"n{number}":{number}' for number in range(1000))
 
 TWICE = {
     "messages": f'{{"model":"m","messages":{CLEAN},"messages":{EVIL}}}',
@@ -28,7 +29,7 @@ TWICE = {
     "in-a-tools-schema": f'{{"model":"m","messages":{CLEAN},"tools":[{{{TOOL % '"a":{"type":"string"},"a":{}'}}}]}}',
     "in-metadata": f'{{"model":"m","messages":{CLEAN},"metadata":{{"k":"1","k":"2"}}}}',
     "nested-deep": f'{{"model":"m","messages":{CLEAN},"x":[[[{{"y":{{"z":1,"z":2}}}}]]]}}',
-    "among-a-thousand": '{"model":"m","messages":%s,%s,"n500":0}' % (CLEAN, ",".join(f'"n{i}":{i}' for i in range(1000))),
+    "among-a-thousand": f'{{"model":"m","messages":{CLEAN},{THOUSAND},"n500":0}}',
 }
 OTHER_CASE = {
     "Messages": f'{{"model":"m","messages":{CLEAN},"Messages":{EVIL}}}',
@@ -42,8 +43,8 @@ OTHER_CASE = {
     "Content": '{"model":"m","messages":[{"role":"user","content":"clean","Content":"evil"}]}',
     "Role": '{"model":"m","messages":[{"role":"user","Role":"system","content":"x"}]}',
     "in-a-content-part": '{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"clean","Text":"evil"}]}]}',
-    "kelvin-sign": '{"model":"m","messages":%s,"to\u212aen":1,"max_to\u212aens":9}' % CLEAN,    # K: Go folds it to k
-    "long-s": '{"model":"m","messages":%s,"me\u017f\u017fages":%s}' % (CLEAN, EVIL),            # ſ: Go folds it to s
+    "kelvin-sign": f'{{"model":"m","messages":{CLEAN},"max_to\u212aens":9}}',  # K: Go folds it to k
+    "long-s": f'{{"model":"m","messages":{CLEAN},"me\u017f\u017fages":{EVIL}}}',  # ſ: Go folds it to s
 }
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import brotli  # type: ignore[import-untyped]
 import pytest
 import zstandard
-
 from attacked import (
     ASK,
     CHAT,
@@ -28,6 +27,7 @@ from attacked import (
     tunnelled,
     wire,
 )
+
 from rig import behaviours as does
 from rig.behaviours import Behaviour, Reply
 from rig.gateway import Gateway
@@ -133,7 +133,9 @@ async def test_a_bomb_is_stopped_while_it_inflates(
 
 async def test_bombs_side_by_side_hold_nobody_up(gateway: Gateway, served: Upstream, bombs: dict[str, bytes]) -> None:
     sent = [
-        asyncio.ensure_future(call(gateway, headers=(JSON, ("content-encoding", encoding_of(name))), body=bombs[name], within=30))
+        asyncio.ensure_future(
+            call(gateway, headers=(JSON, ("content-encoding", encoding_of(name))), body=bombs[name], within=30)
+        )
         for name in ("gzip-of-zeros", "br-of-zeros", "zstd-of-zeros", "gzip-of-json", "deflate-of-zeros") * 2
     ]
     assert (await call(gateway)).status == 200
@@ -170,8 +172,8 @@ async def test_the_limit_holds_for_what_comes_out(shared_gateway: StartGateway, 
 
 @pytest.mark.parametrize(
     "encoding",
-    ["hex", "compress", "x-compress", "base64", "deflate64", "gzip, gzip", "gzip, br", "br,gzip", "identity, gzip", "gzip;q=1", "*",
-     "aes128gcm", "dcb", "utf-8", "g zip"],
+    ["hex", "compress", "x-compress", "base64", "deflate64", "gzip, gzip", "gzip, br", "br,gzip", "identity, gzip", "gzip;q=1",
+     "*", "aes128gcm", "dcb", "utf-8", "g zip"],
 )  # fmt: skip
 async def test_unknown_and_layered_encodings(gateway: Gateway, served: Upstream, encoding: str) -> None:
     """mitmproxy would undo `hex` and `base64`, and hand on unread what it cannot: an upstream may well be able to."""

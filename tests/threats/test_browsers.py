@@ -4,8 +4,8 @@ import asyncio
 import json
 
 import pytest
-
 from attacked import ASK, CHAT, JSON, PATH, call, careless, provider, refused, rules, wire
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -28,13 +28,22 @@ PAGES: tuple[tuple[str, Fields], ...] = (
     ("same-site", (("sec-fetch-site", "same-site"),)),
     ("cross-site-in-capitals", (("Sec-Fetch-Site", "Cross-Site"),)),
     ("cross-site-navigation", (("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"))),
-    ("cross-site-no-cors", (("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors"), ("origin", "https://evil.example"))),
+    (
+        "cross-site-no-cors",
+        (("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors"), ("origin", "https://evil.example")),
+    ),
 )
 REBOUND = (
-    "evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "localhost.evil.example:{port}", "gateway.corp.evil.example",
-    "evil-localhost:{port}", "10.0.0.7:{port}", "169.254.169.254", "[2001:db8::1]:{port}",
+    "evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "localhost.evil.example:{port}",
+    "gateway.corp.evil.example", "evil-localhost:{port}", "10.0.0.7:{port}", "169.254.169.254", "[2001:db8::1]:{port}",
 )  # fmt: skip
-SIMPLE = ("text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", None)
+SIMPLE = (
+    "text/plain",
+    "text/plain;charset=UTF-8",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    None,
+)
 """What a page may send to another origin without asking first (Fetch, "CORS-safelisted request-header")."""
 
 
@@ -83,14 +92,23 @@ async def test_a_rebound_name_is_not_answered(gateway: Gateway, served: Upstream
     named = host.format(port=gateway.proxy_port)
     headers = (JSON, ("origin", f"http://{named}"), ("sec-fetch-site", "same-origin"))
     refused(without_cors(await call(gateway, host=named, headers=headers)), 421, "misdirected_request")
-    refused(without_cors(await call(gateway, "/v1/models", host=named, method="GET", headers=(), body=b"")), 421, "misdirected_request")
+    refused(
+        without_cors(await call(gateway, "/v1/models", host=named, method="GET", headers=(), body=b"")),
+        421,
+        "misdirected_request",
+    )
     assert served.untouched
 
 
-@pytest.mark.parametrize("lines", ["Host: 127.0.0.1\r\nHost: evil.example", "Host: evil.example\r\nHost: 127.0.0.1", "Host:", "X-Host: localhost"])
+@pytest.mark.parametrize(
+    "lines", ["Host: 127.0.0.1\r\nHost: evil.example", "Host: evil.example\r\nHost: 127.0.0.1", "Host:", "X-Host: localhost"]
+)
 async def test_odd_hosts_are_not_answered(gateway: Gateway, served: Upstream, lines: str) -> None:
     async with wire(gateway) as client:
-        client.writer.write(f"POST {PATH} HTTP/1.1\r\n{lines}\r\ncontent-type: application/json\r\ncontent-length: {len(ASK)}\r\n\r\n".encode() + ASK)
+        client.writer.write(
+            f"POST {PATH} HTTP/1.1\r\n{lines}\r\ncontent-type: application/json\r\ncontent-length: {len(ASK)}\r\n\r\n".encode()
+            + ASK
+        )
         answer = await client.reply()
     assert answer.status in (400, 421), answer
     assert served.untouched
@@ -107,7 +125,11 @@ async def test_a_simple_request_is_no_call(gateway: Gateway, served: Upstream, c
 
 @pytest.mark.parametrize("target", [PATH, "/v1/models", "/v1/files", "*"])
 async def test_a_preflight_is_refused(gateway: Gateway, served: Upstream, target: str) -> None:
-    headers = (("origin", "https://evil.example"), ("access-control-request-method", "POST"), ("access-control-request-headers", "content-type"))
+    headers = (
+        ("origin", "https://evil.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type"),
+    )
     answer = without_cors(await call(gateway, target, method="OPTIONS", headers=headers, body=b""))
     assert answer.status in (400, 403, 405), answer
     assert served.untouched
@@ -125,7 +147,11 @@ async def test_a_web_socket_of_a_page_is_refused(gateway: Gateway, served: Upstr
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_no_reply_allows_another_origin_to_read_it(gateway: Gateway, served: Upstream, stream: bool) -> None:
     """Not even where the provider's would have."""
-    cors = (("access-control-allow-origin", "*"), ("access-control-allow-credentials", "true"), ("access-control-expose-headers", "*"))
+    cors = (
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-expose-headers", "*"),
+    )
     served.script(
         does.chunks(does.ROLE, does.word(0), does.STOP, does.DONE, headers=(*does.EVENTS, *cors))
         if stream
@@ -135,7 +161,10 @@ async def test_no_reply_allows_another_origin_to_read_it(gateway: Gateway, serve
     assert answer.status == 200
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}", "gateway.corp:{port}", "Gateway.Corp:{port}"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}", "gateway.corp:{port}", "Gateway.Corp:{port}"],
+)
 async def test_our_own_names_are_answered(gateway: Gateway, served: Upstream, host: str) -> None:
     """By tools, and by a page of our own."""
     named = host.format(port=gateway.proxy_port)
@@ -164,7 +193,9 @@ async def test_the_admin_port_answers_no_rebound_name(gateway: Gateway, path: st
     assert b"mitmgate_" not in answer.body
 
 
-@pytest.mark.parametrize("headers", [headers for name, headers in PAGES if name != "same-site"], ids=lambda headers: str(headers)[:50])
+@pytest.mark.parametrize(
+    "headers", [headers for name, headers in PAGES if name != "same-site"], ids=lambda headers: str(headers)[:50]
+)
 async def test_the_admin_port_answers_no_page(gateway: Gateway, headers: Fields) -> None:
     """`same-site` alone may be a link on another port of this machine: no page can read what it gets, for there is no CORS."""
     answer = without_cors(await admin(gateway, "/metrics", *headers))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-
 from attacked import ASK, CHAT, JSON, PATH, call, careless, everything, provider, recorded, refused, rules, tunnelled, wire
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -32,7 +32,7 @@ CLIENT_HEADERS = (
     ("x-gateway-key", "sk-client-gateway"),
     ("x-gateway-route", "sk-client-gateway-route"),
 )
-QUERY = "?key=sk-client-query&x=1&api_key=sk-client-query-2&api-key=sk-client-query-3&Key=sk-client-query-4&access_token=sk-client-q5"
+QUERY = "?key=sk-client-query&x=1&api_key=sk-client-query-2&api-key=sk-client-q3&Key=sk-client-q4&access_token=sk-client-q5"
 PROTOCOLS = "realtime, openai-insecure-api-key.sk-client-protocol, openai-organization.org-1, openai-beta.realtime-v1"
 HANDSHAKE = (
     ("upgrade", "websocket"),
@@ -113,7 +113,9 @@ async def test_fallback_carries_nothing_over(
 
 
 @pytest.mark.parametrize("through", [None, "llm.test:443"], ids=["direct", "intercepted"])
-async def test_a_web_sockets_handshake_carries_no_key(gateway: Gateway, alpha: Upstream, beta: Upstream, through: str | None) -> None:
+async def test_a_web_sockets_handshake_carries_no_key(
+    gateway: Gateway, alpha: Upstream, beta: Upstream, through: str | None
+) -> None:
     """Browsers cannot set headers, so that keys travel in Sec-WebSocket-Protocol."""
     alpha.script(does.status(500))
     beta.script(does.websocket())
@@ -183,7 +185,9 @@ async def test_what_a_provider_says_of_our_key_stays_with_us(one_target: Gateway
 # The client's own
 
 
-async def test_a_provider_that_takes_the_clients_key_gets_it(shared_gateway: StartGateway, alpha: Upstream, beta: Upstream) -> None:
+async def test_a_provider_that_takes_the_clients_key_gets_it(
+    shared_gateway: StartGateway, alpha: Upstream, beta: Upstream
+) -> None:
     """`credential: client` gets the key, and neither cookies nor the proxy's password; the next target gets its own alone."""
     first, second = provider(alpha, credential="client"), provider(beta, credential={"value": KEY_B})
     gateway = shared_gateway(rules(first, second))
@@ -200,15 +204,26 @@ async def test_a_provider_without_a_credential_gets_none(shared_gateway: StartGa
     assert_only(everything(alpha.requests[0]))
 
 
-async def test_an_unmatched_request_passes_with_the_clients_own(shared_gateway: StartGateway, alpha: Upstream, beta: Upstream) -> None:
+async def test_an_unmatched_request_passes_with_the_clients_own(
+    shared_gateway: StartGateway, alpha: Upstream, beta: Upstream
+) -> None:
     """An intercepted request that no route takes goes where it was going, with what it came with, less the proxy's password;
     also when another provider of the rules has the same address."""
-    document = rules(provider(alpha, credential={"value": KEY_A}), match={"model": "nobody-asks-for-this"}, intercept=["localhost"])
-    document["providers"]["same-place"] = provider(beta, credential={"value": KEY_B}) | {"base_url": f"http://localhost:{beta.port}/v1"}
+    document = rules(
+        provider(alpha, credential={"value": KEY_A}), match={"model": "nobody-asks-for-this"}, intercept=["localhost"]
+    )
+    document["providers"]["same-place"] = provider(beta, credential={"value": KEY_B}) | {
+        "base_url": f"http://localhost:{beta.port}/v1"
+    }
     gateway = shared_gateway(document)
     there = f"localhost:{beta.port}"
     async with wire(gateway) as client:
-        client.send("POST", f"http://{there}{PATH}?key=sk-client-query", (("host", there), *CLIENT_HEADERS[:3], CLIENT_HEADERS[8], JSON), ASK)
+        client.send(
+            "POST",
+            f"http://{there}{PATH}?key=sk-client-query",
+            (("host", there), *CLIENT_HEADERS[:3], CLIENT_HEADERS[8], JSON),
+            ASK,
+        )
         answer = await client.reply()
     assert (answer.status, answer.header("x-gateway-route")) == (200, "original"), answer
     (request,) = beta.requests

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from attacked import JSON, call, careless, provider, recorded, rules, tunnelled, wire
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.starts import StartUpstream

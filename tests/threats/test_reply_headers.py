@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 from attacked import CHAT, call, careless, provider, recorded, rules, tunnelled
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -76,7 +76,8 @@ KEPT = (
 ALL = (*LIES, *TO_BROWSERS, *TO_PROXIES, *KEPT)
 OURS = {
     "x-gateway-request-id", "x-request-id", "x-gateway-attempts", "x-retry-count", "x-gateway-provider", "x-gateway-model",
-    "x-model-used", "x-gateway-route", "x-gateway-reasoning-effort", "x-cache", "x-gateway-upstream-request-id", "x-should-retry",
+    "x-model-used", "x-gateway-route", "x-gateway-reasoning-effort", "x-cache", "x-gateway-upstream-request-id",
+    "x-should-retry",
 }  # fmt: skip
 
 
@@ -143,7 +144,9 @@ async def test_over_http2(gateway: Gateway, served: Upstream) -> None:
     async with tunnelled(gateway, "llm.test:443", sni="llm.test", tls=careless("h2")) as client:
         http2 = Http2((client.reader, client.writer)).start()
         headers = (("content-type", "application/json"),)
-        answer = await http2.reply(await http2.send("POST", "/v1/chat/completions", headers, json.dumps(CHAT).encode(), authority="llm.test"))
+        answer = await http2.reply(
+            await http2.send("POST", "/v1/chat/completions", headers, json.dumps(CHAT).encode(), authority="llm.test")
+        )
     assert answer.status == 200
     assert_clean(gateway, answer)
 

@@ -10,8 +10,6 @@ import h2.config
 import h2.connection
 import h2.errors
 import pytest
-from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, SettingsFrame
-
 from attacked import (
     ASK,
     CHAT,
@@ -30,6 +28,8 @@ from attacked import (
     tunnelled,
     wire,
 )
+from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, SettingsFrame
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -75,7 +75,9 @@ async def test_headers_just_below_64_kib_are_taken(gateway: Gateway, served: Ups
     assert len(served.requests) == 1
 
 
-@pytest.mark.parametrize("head", [b"GET /" + b"x" * (70 << 10), b"x" * (70 << 10), b"POST / HTTP/1.1\r\nHost: " + b"x" * (70 << 10)])
+@pytest.mark.parametrize(
+    "head", [b"GET /" + b"x" * (70 << 10), b"x" * (70 << 10), b"POST / HTTP/1.1\r\nHost: " + b"x" * (70 << 10)]
+)
 async def test_a_head_without_an_end(gateway: Gateway, head: bytes) -> None:
     """Refused as soon as it is too long, not when it is over; the connection closes."""
     async with wire(gateway) as client:
@@ -176,7 +178,9 @@ async def test_a_multipart_body_beyond_its_own_limit(gateway: Gateway, served: U
     assert served.untouched
 
 
-@pytest.mark.parametrize("size", ["ffffffffffffffff", "7fffffffffffffff", "100000", "-1", "0x5", "+5", "5;" + "x" * 70_000, " 5", ""])
+@pytest.mark.parametrize(
+    "size", ["ffffffffffffffff", "7fffffffffffffff", "100000", "-1", "0x5", "+5", "5;" + "x" * 70_000, " 5", ""]
+)
 async def test_odd_chunk_sizes(gateway: Gateway, served: Upstream, size: str) -> None:
     """A number is a promise, not an allocation; what is no number ends the connection in our shape or without a word."""
     before = forget_peak(gateway)
@@ -185,14 +189,16 @@ async def test_odd_chunk_sizes(gateway: Gateway, served: Upstream, size: str) ->
         try:
             answer = await client.reply(2)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
-            answer = None                   # more is waited for, or the end came at once
+            answer = None  # more is waited for, or the end came at once
     assert answer is None or answer.status in (400, 413), answer
     assert answer is None or json.loads(answer.body)["error"]["code"] in ("invalid_request", "request_too_large")
     assert resident(gateway, "VmHWM") - before < 50 * MIB
     assert served.untouched
 
 
-@pytest.mark.parametrize("length", [str(1 << 63), str(1 << 70), "9" * 4000, "9" * 5000], ids=lambda length: f"{len(length)}-digits")
+@pytest.mark.parametrize(
+    "length", [str(1 << 63), str(1 << 70), "9" * 4000, "9" * 5000], ids=lambda length: f"{len(length)}-digits"
+)
 async def test_odd_lengths(gateway: Gateway, served: Upstream, length: str) -> None:
     async with wire(gateway) as client:
         client.writer.write(_head(gateway.authority, ("content-length", length)))
@@ -271,7 +277,7 @@ async def test_connections_per_client(shared_gateway: StartGateway, served: Upst
 @contextlib.asynccontextmanager
 async def _connections(gateway: Gateway, number: int) -> AsyncIterator[list[Streams]]:
     opened = [await connect(gateway) for _ in range(number)]
-    await asyncio.sleep(0.2)                # the gateway counts a connection when its loop comes to it
+    await asyncio.sleep(0.2)  # the gateway counts a connection when its loop comes to it
     try:
         yield opened
     finally:
@@ -404,7 +410,7 @@ async def test_frames_that_want_an_answer_each(gateway: Gateway, kind: str) -> N
     async with tunnelled(gateway, "llm.test:443", sni="llm.test", tls=careless("h2")) as client:
         client.writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize())
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        with contextlib.suppress(TimeoutError, ConnectionError):    # the gateway reads no more, or has closed
+        with contextlib.suppress(TimeoutError, ConnectionError):  # the gateway reads no more, or has closed
             for _ in range(400):
                 client.writer.write(frame * 1000)
                 await asyncio.wait_for(client.writer.drain(), 2)

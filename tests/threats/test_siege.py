@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 import h2.config
 import h2.connection
-
 from attacked import ASK, CHAT, JSON, PATH, call, careless, counted, provider, resident, rules, tunnelled, wire
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.starts import StartGateway, StartUpstream
@@ -97,7 +97,9 @@ async def resets(gateway: Gateway, dice: random.Random) -> None:
         http2.initiate_connection()
         for _ in range(dice.randint(50, 400)):
             stream = http2.get_next_available_stream_id()
-            http2.send_headers(stream, [(":method", "POST"), (":scheme", "https"), (":authority", "llm.test"), (":path", PATH), JSON])
+            http2.send_headers(
+                stream, [(":method", "POST"), (":scheme", "https"), (":authority", "llm.test"), (":path", PATH), JSON]
+            )
             http2.reset_stream(stream, 8)
         client.writer.write(http2.data_to_send())
         await client.writer.drain()
@@ -147,7 +149,15 @@ async def good_client(gateway: Gateway, end: float) -> list[float]:
 
 async def test_a_good_client_is_served_throughout(gateway: StartGateway, upstream: StartUpstream) -> None:
     served, flood = upstream(does.ok(events=5)), upstream(does.firehose(events=2000))
-    faults = (does.reset_before_headers(), does.garbage(), does.cut(), does.status(500), does.broken_gzip(), does.early_eof(), does.json_cut())
+    faults = (
+        does.reset_before_headers(),
+        does.garbage(),
+        does.cut(),
+        does.status(500),
+        does.broken_gzip(),
+        does.early_eof(),
+        does.json_cut(),
+    )
     broken = upstream(*faults * 1000)
     document = rules(provider(served), match={"model": ["m"]}, intercept=["llm.test"], limits={"concurrency": 500})
     document["providers"] |= {"flood": provider(flood), "broken": provider(broken)}
@@ -160,8 +170,7 @@ async def test_a_good_client_is_served_throughout(gateway: StartGateway, upstrea
     before, memory = descriptors(gate), resident(gate)
     end = time.monotonic() + SECONDS
     besiegers = [
-        asyncio.ensure_future(besiege(gate, attack, random.Random(number), end))
-        for number, attack in enumerate(ATTACKS * 2)
+        asyncio.ensure_future(besiege(gate, attack, random.Random(number), end)) for number, attack in enumerate(ATTACKS * 2)
     ]
     took = await good_client(gate, end)
     done = await asyncio.gather(*besiegers)

@@ -7,8 +7,8 @@ import json
 from typing import Any, NamedTuple
 
 import pytest
-
 from attacked import ASK, CHAT, JSON, call, careless, counted, provider, recorded, refused, rules, tunnelled
+
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
@@ -175,7 +175,9 @@ async def test_and_over_http2_on_one_connection(gateway: Gateway, served: Upstre
     async with tunnelled(gateway, "llm.test:443", sni="llm.test", tls=careless("h2")) as client:
         http2 = Http2((client.reader, client.writer)).start()
         for row in (*ENCODINGS, *SYNTAX[:3], *MEDIA[:6]):
-            answer = await http2.reply(await http2.send("POST", "/v1/chat/completions", row.headers, row.body, authority="llm.test"))
+            answer = await http2.reply(
+                await http2.send("POST", "/v1/chat/completions", row.headers, row.body, authority="llm.test")
+            )
             refused(answer, *row.expected)
         assert served.untouched
         good = await http2.reply(await http2.send("POST", "/v1/chat/completions", (JSON,), ASK, authority="llm.test"))
@@ -183,7 +185,8 @@ async def test_and_over_http2_on_one_connection(gateway: Gateway, served: Upstre
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"']
+    "content_type",
+    ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"'],
 )
 async def test_json_in_utf_8_is_taken(gateway: Gateway, served: Upstream, content_type: str) -> None:
     body = json.dumps({**CHAT, "user": "\U0001f600 é"}, ensure_ascii=False).encode()
@@ -198,7 +201,9 @@ async def test_a_hundred_levels_are_taken_as_they_are(gateway: Gateway, served: 
     assert [request.body for request in served.requests] == [body]
 
 
-@pytest.mark.parametrize("target", ["/v1/embeddings", "/v1/responses", "/v1/completions", "/v1/moderations", "/v1/audio/speech"])
+@pytest.mark.parametrize(
+    "target", ["/v1/embeddings", "/v1/responses", "/v1/completions", "/v1/moderations", "/v1/audio/speech"]
+)
 @pytest.mark.parametrize("row", [*ENCODINGS[:2], *MEDIA[:3]], ids=lambda row: row.name)
 async def test_the_other_json_operations_are_read_so_too(gateway: Gateway, served: Upstream, target: str, row: Row) -> None:
     refused(await call(gateway, target, headers=row.headers, body=row.body), *row.expected)

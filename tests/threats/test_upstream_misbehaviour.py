@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-
 from attacked import CHAT, call, error_of, provider, recorded, rules
+
 from rig import behaviours as does
 from rig.behaviours import DONE, EVENTS, JSON, ROLE, STOP, Behaviour, Reply, body, chunks, completion, event, word
 from rig.gateway import Gateway
@@ -29,7 +29,7 @@ class Row(NamedTuple):
     name: str
     behaviour: Callable[[], Behaviour]
     outcomes: tuple[str, ...] = ("garbage",)
-    streamed: bool | None = None            # None: both
+    streamed: bool | None = None  # None: both
 
 
 def said(content: bytes, *, then: str = "silence") -> Behaviour:
@@ -105,7 +105,7 @@ FRAMING = (
     Row("negative-chunk", lambda: framed(CHUNKED, content=b"-5\r\n{}\r\n0\r\n\r\n")),
     Row("huge-chunk", lambda: framed(CHUNKED, content=b"ffffffffffffffff\r\n{}"), ("garbage", "reset", "too_large")),
     Row("chunk-without-its-end", lambda: framed(CHUNKED, content=b"2\r\n{}xx0\r\n\r\n")),
-    Row("chunks-without-the-last", lambda: framed(CHUNKED, content=b"%x\r\n%b\r\n" % (len(WHOLE), WHOLE)), ("reset", "garbage")),
+    Row("chunks-without-the-last", lambda: framed(CHUNKED, content=b"2\r\n{}\r\n"), ("reset", "garbage")),
     Row("endless-chunk-size", lambda: endless(b"0" * 60_000, (), head=b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
         b"transfer-encoding: chunked\r\n\r\n"), ("garbage", "too_large", "first_token_timeout", "idle_timeout")),
 )  # fmt: skip
@@ -138,14 +138,22 @@ STREAMS = (
     Row("event-of-a-list", lambda: chunks(b"data: []\n\n"), streamed=True),
     Row("event-of-a-string", lambda: chunks(b'data: "x"\n\n'), streamed=True),
     Row("event-of-odd-choices", lambda: chunks(b'data: {"choices": ["x"]}\n\n'), streamed=True),
-    Row("event-of-odd-indexes", lambda: chunks(b'data: {"choices": [{"index": "0", "delta": {"content": "x"}}]}\n\n'), streamed=True),
+    Row(
+        "event-of-odd-indexes",
+        lambda: chunks(b'data: {"choices": [{"index": "0", "delta": {"content": "x"}}]}\n\n'),
+        streamed=True,
+    ),
     Row("invalid-utf8-first", lambda: chunks(word(0).replace(b"w0", b"\xff\xfe")), streamed=True),
     Row("half-an-event", lambda: chunks(ROLE, word(0)[:30]), ("cut", "garbage"), True),
     Row("nothing", lambda: chunks(), ("cut", "garbage"), True),
     Row("empty-with-length", lambda: body(b"", EVENTS), ("cut", "garbage"), True),
     Row("error-event", does.error_event, ("error_event",), True),
     Row("role-then-silence", does.role_then_silence, ("first_token_timeout",), True),
-    Row("broken-gzip-stream", lambda: body(gzip.compress(STREAM)[:10] + b"\xff" * 40, (*EVENTS, ("content-encoding", "gzip"))), streamed=True),
+    Row(
+        "broken-gzip-stream",
+        lambda: body(gzip.compress(STREAM)[:10] + b"\xff" * 40, (*EVENTS, ("content-encoding", "gzip"))),
+        streamed=True,
+    ),
     Row("plain-called-gzip-stream", lambda: body(STREAM, (*EVENTS, ("content-encoding", "gzip"))), streamed=True),
     Row("cut-gzip-stream", lambda: body(gzip.compress(ROLE * 50)[:-9], (*EVENTS, ("content-encoding", "gzip"))), streamed=True),
 )
@@ -233,7 +241,9 @@ AFTER: dict[str, Callable[[], Behaviour]] = {
     "closed": does.truncated,
     "ended-early": does.early_eof,
     "error-event": lambda: does.error_event(2),
-    "cut-gzip": lambda: body(gzip.compress(b"".join(event({"content": f"{n}"}) for n in range(999)))[:-9], (*EVENTS, ("content-encoding", "gzip"))),
+    "cut-gzip": lambda: body(
+        gzip.compress(b"".join(event({"content": f"{n}"}) for n in range(999)))[:-9], (*EVENTS, ("content-encoding", "gzip"))
+    ),
     "endless-event": lambda: endless(b"x" * 60_000, EVENTS, head=None),
 }
 
@@ -272,7 +282,9 @@ async def test_an_event_without_an_end(only: Gateway, first: Upstream) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 500, 503])
-@pytest.mark.parametrize("content", [b"", b"<html>nginx</html>", b"\xff\xfe\x00", b"[" * 50_000, b"{}"], ids=lambda content: repr(content[:9]))
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>nginx</html>", b"\xff\xfe\x00", b"[" * 50_000, b"{}"], ids=lambda content: repr(content[:9])
+)
 async def test_errors_that_are_none(only: Gateway, first: Upstream, status: int, content: bytes) -> None:
     """A failing status under a body that is no error object: the client's library gets one it can read."""
     first.script(body(content, (("content-type", "text/html"),), status))
