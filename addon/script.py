@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mitmgate.rules.positions import RulesError  # noqa: E402 - the path must be there first
 from mitmgate.transport.confdir import AuthorityError  # noqa: E402
 from mitmgate.transport.house import OPTIONS, House  # noqa: E402
+from mitmgate.transport.serving import require_loopback  # noqa: E402
 
 RETAINED = 500                              # flows that mitmproxy's interfaces keep
 
@@ -48,6 +49,7 @@ class Script:
         house = House(Path(ctx.options.mitmgate_rules), _confdir(), dict(os.environ))
         try:
             await house.build()
+            require_loopback(ctx.options.listen_host, house.snapshot.rules)
         except (RulesError, AuthorityError, ValueError, OSError) as error:
             raise exceptions.OptionsError(f"mitmgate does not start, nothing passes: {error}") from error
         self.house, house.served = house, True

@@ -10,7 +10,8 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from mitmgate.addresses import normalise_host
-from mitmgate.dialects.registry import reader
+from mitmgate.dialects.refusals import refusal_body
+from mitmgate.dialects.registry import SPEAKS_OPENAI, reader
 from mitmgate.endpoints.paths import AmbiguousPath, normalise
 from mitmgate.errors import Fault, Refusal, error_body
 from mitmgate.exchange import Arrival, Exchange, Origin, Reply
@@ -34,6 +35,7 @@ _STANDARD: Final = frozenset(
     }
 )
 _VENDORS: Final = ("x-", "openai-", "anthropic-", "apim-", "azureml-", "cf-ray", "sec-websocket-", "llm_provider-")
+_JSON_ONLY: Final = frozenset({"chat", "completions", "embeddings", "moderation", "responses"})
 _FOR_SERVERS: Final = ("x-gateway-", "x-accel-", "x-sendfile", "x-lighttpd-", "x-litespeed-")
 """What a web server in front of us would obey (a file to send, buffering), and our own names."""
 _PASSED_ON: Final = ("content-type", "retry-after", "retry-after-ms", "x-ms-retry-after-ms")
@@ -164,6 +166,7 @@ def permit_of(exchange: Exchange, passage: Passage, snapshot: Snapshot) -> Permi
         body=passage.body,
         reader=reader(provider.dialect, exchange.endpoint.operation, choices if isinstance(choices, int) else 1),
         response_limit=snapshot.rules.limits.response_body,
+        json_only=provider.dialect in SPEAKS_OPENAI and exchange.endpoint.operation in _JSON_ONLY,
     )
 
 
@@ -197,7 +200,7 @@ def _visible(text: str) -> bytes:
 def write_refusal(exchange: Exchange, refusal: Refusal, doc_base: str) -> http.Response:
     """The client's answer to a refusal, in the shape of its endpoint."""
     doc_url = f"{doc_base}/docs/errors/{refusal.code}" if doc_base else ""
-    body = error_body(refusal.code, refusal.message, param=refusal.param, doc_url=doc_url)
+    body = refusal_body(refusal, exchange.endpoint.dialect if exchange.endpoint else "openai", doc_url)
     headers = [("content-type", "application/json"), *refusal.headers.items(), *stamp(exchange)]
     return _response(refusal.status, headers, body)
 

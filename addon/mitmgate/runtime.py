@@ -13,7 +13,7 @@ from mitmgate.addresses import is_loopback
 from mitmgate.clock import Clock, SystemClock
 from mitmgate.exchange import Credential, Exchange, Origin, Provider
 from mitmgate.providers.compiled import compile_providers, read_credential, split_url
-from mitmgate.providers.vendors import DIALECT_AUTHORISATION, NEED_NO_URL, VENDORS
+from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS
 from mitmgate.routing.compiled import RouteTable, compile_routes
 from mitmgate.rules.loader import load
 from mitmgate.rules.schema import Rules
@@ -84,7 +84,7 @@ class Snapshot:
 
 def compile_rules(folder: Path, environ: Mapping[str, str], simulator: Origin, shared: Shared, generation: int = 1) -> Snapshot:
     """Load and compile. Raises RulesError for what the files say, ValueError for what their environment lacks."""
-    rules = load(folder, environ, NEED_NO_URL, DIALECT_AUTHORISATION)
+    rules = load(folder, environ, VENDORS, DIALECT_AUTHORISATION)
     providers = compile_providers(rules, folder, environ, simulator)
     egress = rules.egress
     return Snapshot(

@@ -394,3 +394,19 @@ def test_redirects_are_not_followed(stand: Stand) -> None:
     assert reply.status_code == 502
     assert "location" not in reply.headers
     assert stand.second.untouched
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_the_next_attempt_may_begin_at_once_on_the_same_connection(
+    gateway: StartGateway, upstream: StartUpstream, streamed: bool
+) -> None:
+    """`Retry-After: 0`: the failed reply's connection is asked again before its own turn has ended."""
+    server = upstream(does.status(503, (("retry-after", "0"),)), does.status(503, (("retry-after", "0"),)), does.ok())
+    provider = {"dialect": "openai", "base_url": f"http://127.0.0.1:{server.port}/v1"}
+    route = {"name": "one", "targets": [{"provider": "up"}], "retry": {"max": 2}}
+    gate = gateway({"providers": {"up": provider}, "routes": [route]})
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": streamed}
+    with plain(gate) as client:
+        reply = client.post("/chat/completions", json=body)
+    assert reply.status_code == 200
+    assert reply.headers["x-gateway-attempts"] == "3"

@@ -132,3 +132,11 @@ def test_the_same_dialect_needs_none(gate: Gateway, server: Upstream) -> None:
 def test_a_web_sockets_model_stands_in_its_query(gate: Gateway) -> None:
     reply = call(gate, "GET", "/v1/realtime?model=from/rt", headers={"upgrade": "websocket", "connection": "upgrade"})
     assert reply.headers["x-gateway-route"] == "renamed"
+
+
+def test_a_refusal_speaks_the_endpoints_dialect(gate: Gateway) -> None:
+    """Anthropic API reference, "Errors"."""
+    reply = call(gate, "POST", "/v1/messages", {"model": 5})
+    assert reply.status_code == 400
+    assert reply.json()["type"] == "error"
+    assert reply.json()["error"]["type"] == "invalid_request_error"

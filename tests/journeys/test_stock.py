@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -91,3 +92,24 @@ def test_broken_rules_let_nothing_through(tmp_path: Path, upstream: StartUpstrea
             client.post(f"http://127.0.0.1:{server.port}/v1/chat/completions", json=CHAT)
         assert server.untouched
         assert "nothing passes" in log.read_text()
+
+
+def test_interception_inside_a_stock_mitmproxy(tmp_path: Path, upstream: StartUpstream) -> None:
+    server = upstream(does.ok("from the provider"))
+    text = rules(server.port, server.port).replace("providers:", "intercept: [llm.test]\nproviders:")
+    with stock("mitmdump", tmp_path, text, "-q") as (base_url, log):
+        proxy, ca = base_url.removesuffix("/v1"), str(tmp_path / "conf" / "mitmproxy-ca-cert.pem")
+        trust = ssl.create_default_context(cafile=ca)
+        for http2 in (False, True):
+            with httpx.Client(proxy=proxy, verify=trust, trust_env=False, timeout=10, http2=http2) as client:
+                reply = client.post("https://llm.test/v1/chat/completions", json=CHAT)
+            assert reply.status_code == 200, log.read_text()
+            assert "from the provider" in reply.text
+
+
+def test_all_interfaces_need_the_rules_word(tmp_path: Path, upstream: StartUpstream) -> None:
+    server = upstream(does.ok())
+    with stock("mitmdump", tmp_path, rules(server.port, server.port), "-q", "--listen-host", "0.0.0.0") as (base_url, log):
+        with httpx.Client(trust_env=False, timeout=2) as client, pytest.raises(httpx.HTTPError):
+            client.post(f"{base_url}/chat/completions", json=CHAT)
+        assert "would let anybody call" in log.read_text()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mitmgate.cli import ca, check, run, simulate
-from mitmgate.providers.vendors import DIALECT_AUTHORISATION, NEED_NO_URL, VENDOR_HOSTS
+from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDOR_HOSTS, VENDORS
 from mitmgate.rules.loader import load
 from mitmgate.rules.positions import RulesError
 from mitmgate.runtime import default_intercept
@@ -27,12 +27,13 @@ def _ca(args: argparse.Namespace) -> int:
     if args.rules is None:
         return ca.main(args, VENDOR_HOSTS)
     try:
-        rules = load(args.rules, known_vendors=NEED_NO_URL, known_dialects=DIALECT_AUTHORISATION)
+        rules = load(args.rules, known_vendors=VENDORS, known_dialects=DIALECT_AUTHORISATION)
     except RulesError as error:
         print("\n".join(map(str, error.problems)), file=sys.stderr)
         return 1
     intercept = rules.intercept if rules.intercept is not None else default_intercept(rules)
-    return ca.main(args, (*intercept, *rules.listen.hosts, *VENDOR_HOSTS), named_ca(rules, args.rules))
+    spare = () if args.pac else (*rules.listen.hosts, *VENDOR_HOSTS)
+    return ca.main(args, (*intercept, *spare), named_ca(rules, args.rules))
 
 
 COMMANDS: Final[Mapping[str, Command]] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import uvloop
+from mitmproxy.exceptions import OptionsError
 
 from mitmgate.cli import KEY_LOG_ASKED
 from mitmgate.rules.positions import RulesError
@@ -47,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     except RulesError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
-    except (AuthorityError, OSError, ValueError) as error:
+    except (AuthorityError, OptionsError, OSError, ValueError) as error:
         print(f"mitmgate run: {error}", file=sys.stderr)
     return 1
 

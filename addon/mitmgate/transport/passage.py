@@ -39,6 +39,7 @@ class Permit:
     body: MemoryBody | SpooledBody | None
     reader: ReplyReader
     response_limit: int                     # bytes of a collected reply
+    json_only: bool = False                 # a good reply of this operation is JSON or an event stream, nothing else
 
 
 class Broken(StrEnum):

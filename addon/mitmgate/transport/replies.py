@@ -122,7 +122,8 @@ class ReplyStream(GatewayStream):
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> CommandGenerator[None]:
         """Choose by the head: a fault, an event stream to hold, a body to collect, or bytes to pass."""
         permit = self.permit
-        if permit is None or event.response.status_code == 101:
+        switched = event.response.status_code == 101 and permit is not None and permit.tag.http1_only
+        if permit is None or switched:
             self.due = math.inf
             yield from super().state_wait_for_response_headers(event)
             return
@@ -136,7 +137,10 @@ class ReplyStream(GatewayStream):
             return
         self.flow.response = response
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self.set_deadline(permit.deadlines.first_token)
+        if not 200 <= response.status_code <= 599:
+            yield from self.cancel_upstream()
+            yield from self.attempt_failed(Fault(FaultKind.GARBAGE, "the provider's status is none that a call can end in"))
+            return
         if response.status_code >= 300:
             self.held = event
             self.server_state = self.state_fault
@@ -146,6 +150,9 @@ class ReplyStream(GatewayStream):
         elif event.end_stream or kind == "application/json" or kind.endswith("+json") or not kind:
             self.held = event
             self.server_state = self.state_collect
+        elif permit.json_only:
+            yield from self.cancel_upstream()
+            yield from self.attempt_failed(Fault(FaultKind.GARBAGE, "the provider's reply is not JSON"))
         else:
             self.held = event
             self.server_state = self.state_first_bytes
@@ -199,7 +206,7 @@ class ReplyStream(GatewayStream):
             body = bytes(self.response_body_buf)
             response = self.flow.response
             assert response is not None
-            if response.headers.get("content-type", "").lower().startswith("application/json"):
+            if permit.json_only or response.headers.get("content-type", "").lower().startswith("application/json"):
                 fault = permit.reader.body(body) if body or self.flow.request.method != "HEAD" else None
                 if fault is not None:
                     yield from self.attempt_failed(fault)

@@ -9,7 +9,10 @@ from typing import Final
 
 from mitmproxy.addons import core, disable_h2c, proxyserver
 from mitmproxy.options import Options
+from mitmproxy.proxy.mode_specs import ProxyMode
 
+from mitmgate.rules.addresses import Address
+from mitmgate.rules.schema import Rules
 from mitmgate.transport.house import OPTIONS, House
 from mitmgate.transport.master import SlimMaster
 
@@ -18,6 +21,15 @@ logger = logging.getLogger(__name__)
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _CLOSING: Final = 2.0                       # seconds for the clients' connections to end
 _POLL: Final = 0.05                         # seconds between looks at the start and while draining
+
+
+def require_loopback(host: str, rules: Rules) -> None:
+    """Raises ValueError where anybody could call, and nobody has written that they may. `host`: "" is everywhere."""
+    if rules.access == "open" and not rules.access_written and not Address(host or "0.0.0.0", 0).loopback:  # noqa: S104
+        raise ValueError(
+            f"listening on {host or 'all interfaces'} would let anybody call: write `access: open` into the rules "
+            "if that is meant, or listen on 127.0.0.1"
+        )
 
 
 class Serving:
@@ -32,7 +44,10 @@ class Serving:
         self._servers = proxyserver.Proxyserver()
         next_layer, *rest = house.addons(self._servers, self._master.addons.start)
         self._master.load(core.Core(), next_layer, self._servers, disable_h2c.DisableH2C(), *rest)
-        options.update(**OPTIONS, mode=[self._spec(mode) for mode in modes or ("regular",)])
+        specs = [self._spec(mode) for mode in modes or ("regular",)]
+        for spec in specs:
+            require_loopback(ProxyMode.parse(spec).listen_host(), house.snapshot.rules)
+        options.update(**OPTIONS, mode=specs)
 
     def _spec(self, mode: str) -> str:
         """A mode without an address listens where the rules say."""

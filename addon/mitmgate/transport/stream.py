@@ -155,12 +155,14 @@ class GatewayStream(HttpStream):
                 continue
             reply = None
             if isinstance(command, commands.StartHook):
-                if isinstance(command, HttpRequestHeadersHook):
+                own = command.blocking is True              # a child layer's hook is not ours: it has paused for it
+                if own and isinstance(command, HttpRequestHeadersHook):
                     self.passage = Passage(origin_form=self.origin_form)
                     attach(command.flow, self.passage)
                 start = self.hub.start_hook
-                # A child layer's hook is not ours to run: that layer has paused for its completion.
-                if start is not None and command.blocking is True and start(command):
+                # A failed attempt always pauses: the upstream's layer that told us of it must end its turn first, or the
+                # next attempt would find the connection in the middle of its last one.
+                if own and start is not None and not isinstance(command, AttemptFailedHook) and start(command):
                     continue                # it ran to its end: no task, no pause
             elif isinstance(command, SendHttp):
                 if command.connection is not self.context.client:

@@ -118,11 +118,17 @@ class OpenAIReader:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:
             return Fault(FaultKind.GARBAGE, "the provider's reply is not the JSON that its headers announce", status=200)
-        if isinstance(document, dict):
+        if not isinstance(document, dict):
+            return self.not_an_object()
+        if document:
             if document.get("error") and "choices" not in document and "id" not in document:
                 return _error(body, "the provider answered 200 with an error")
             self._note(document)
         return None
+
+    def not_an_object(self) -> Fault | None:
+        """No answer of these operations is a bare list or value."""
+        return Fault(FaultKind.GARBAGE, "the provider's reply is not the object that its API describes", status=200)
 
     def failure(self, status: int, body: bytes) -> str | None:
         """`error.code`, or its type where there is no code."""
@@ -147,6 +153,10 @@ class OpenAIBodyReader(OpenAIReader):
     def complete(self) -> bool:
         """Always: there is no terminator that could be missed."""
         return True
+
+    def not_an_object(self) -> Fault | None:
+        """Some other API's answer may be."""
+        return None
 
     def event(self, event: bytes) -> Kind:
         """Content, if it holds data at all."""
