@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+import orjson
 from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
@@ -189,6 +190,14 @@ def dress(response: http.Response, exchange: Exchange) -> None:
     response.headers.fields = tuple(fields)
 
 
+def _is_error_object(body: bytes) -> bool:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and isinstance(document.get("error", document.get("detail")), dict | list | str)
+
+
 def _line(text: str) -> str:
     return "".join(c for c in text if c.isprintable())
 
@@ -221,6 +230,12 @@ def pass_on(exchange: Exchange, fault: Fault, doc_base: str) -> http.Response:
         doc_url = f"{doc_base}/docs/errors/all_targets_failed" if doc_base else ""
         body = error_body("all_targets_failed", message, doc_url=doc_url)
         return _response(fault.status, [("content-type", "application/json"), *extra, *stamp(exchange)], body)
+    if attempt.target.provider.dialect in SPEAKS_OPENAI and not _is_error_object(fault.body):
+        # A load balancer's page, or nothing: the client's library expects its own API's shape.
+        refusal = Refusal("all_targets_failed", f"The provider answered with status {fault.status}.", status=fault.status)
+        waits = [(name, _line(fault.headers[name])) for name in _PASSED_ON[1:] if name in fault.headers]
+        body = refusal_body(refusal, "openai", f"{doc_base}/docs/errors/all_targets_failed" if doc_base else "")
+        return _response(fault.status, [("content-type", "application/json"), *waits, *extra, *stamp(exchange)], body)
     headers = [(name, _line(fault.headers[name])) for name in _PASSED_ON if name in fault.headers]
     if upstream_id := fault.headers.get("x-request-id"):
         headers.append(("x-gateway-upstream-request-id", _visible(upstream_id).decode()))

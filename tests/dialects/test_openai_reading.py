@@ -209,7 +209,6 @@ def test_the_fault_of_an_error_event(document: dict[str, Any], code: str | None)
     [
         (b'{"id": "c", "choices": [], "model": "m"}', None, None),
         (b'{"object": "list", "data": []}', None, None),
-        (b"[]", None, None),
         (b'{"id": "r", "error": null, "output": []}', None, None),
         (b'{"id": "r", "error": {"code": "x"}, "status": "failed"}', None, None),      # a failed response, whole
         (b'{"error": {"message": "m", "code": "model_not_found"}}', FaultKind.ERROR_EVENT, "model_not_found"),
@@ -223,6 +222,13 @@ def test_whole_bodies(body: bytes, kind: FaultKind | None, code: str | None) -> 
     for found in (OpenAIReader(), OpenAIBodyReader()):
         fault = found.body(body)
         assert (fault.kind if fault else None, fault.code if fault else None) == (kind, code)
+
+
+def test_a_bare_list_is_no_answer_of_a_chat() -> None:
+    fault = OpenAIReader().body(b"[]")
+    assert fault is not None
+    assert fault.kind is FaultKind.GARBAGE
+    assert OpenAIBodyReader().body(b"[]") is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""Every path of the OpenAI API passes to an OpenAI-dialect provider, and what a path, a body or a dialect decides on the way."""
+"""Every path of the OpenAI API passes to a provider of its dialect; what a path, a body or a dialect decides on the way."""
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -44,8 +43,9 @@ def server(shared_upstream: StartUpstream) -> Upstream:
 
 
 @pytest.fixture(scope="module")
-def gate(shared_gateway: StartGateway, server: Upstream) -> Iterator[Gateway]:
-    provider = {"dialect": "openai", "base_url": f"http://127.0.0.1:{server.port}/base/v1", "credential": {"value": "sk-up"}}
+def gate(shared_gateway: StartGateway, server: Upstream) -> Gateway:
+    base = f"http://127.0.0.1:{server.port}/base/v1"
+    provider = {"dialect": "openai", "base_url": base, "credential": {"value": "sk-up"}}
     claude = {"dialect": "anthropic", "base_url": f"http://127.0.0.1:{server.port}", "credential": {"value": "sk-an"}}
     routes = [
         {"name": "claude", "match": {"model": "claude*"}, "targets": [{"provider": "claude"}]},
@@ -54,7 +54,7 @@ def gate(shared_gateway: StartGateway, server: Upstream) -> Iterator[Gateway]:
          "default": {"seed": 7}},
         {"name": "rest", "targets": [{"provider": "up"}]},
     ]
-    yield shared_gateway({"providers": {"up": provider, "claude": claude}, "routes": routes})
+    return shared_gateway({"providers": {"up": provider, "claude": claude}, "routes": routes})
 
 
 def call(gate: Gateway, method: str, path: str, body: object = None, **more: object) -> httpx.Response:
@@ -75,7 +75,8 @@ def test_it_passes(gate: Gateway, server: Upstream, method: str, path: str, body
 
 
 def test_a_multipart_form_is_routed_by_its_model(gate: Gateway, server: Upstream) -> None:
-    reply = call(gate, "POST", "/v1/audio/transcriptions", files={"file": ("a.wav", b"RIFF\r\n--x")}, data={"model": "from/whisper"})
+    form = {"files": {"file": ("a.wav", b"RIFF\r\n--x")}, "data": {"model": "from/whisper"}}
+    reply = call(gate, "POST", "/v1/audio/transcriptions", **form)
     assert reply.status_code == 200
     assert reply.headers["x-gateway-route"] == "renamed"
     assert b'name="model"\r\n\r\nto-whisper\r\n' in server.requests[-1].body

@@ -59,7 +59,8 @@ WHOLE = [
     ("version: 1\nintercept: ['10.*']\n",
      "2:13: intercept[0]: '10.*' looks like a range of addresses: write it as a network, such as 10.0.0.0/8"),
     ("version: 1\ntunnel: {allow: ['10.0.0.0/33']}\n",
-     "2:18: tunnel.allow[0]: '10.0.0.0/33' is not an address or a network: '10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
+     "2:18: tunnel.allow[0]: '10.0.0.0/33' is not an address or a network: "
+     "'10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
     ("version: 1\ntunnel: govern\n",
      "2:9: tunnel: expected `governed` or a map with allow, deny, governed, found `govern`"),
     ("version: 1\ntunnel: {governed: yes}\n", "2:20: tunnel.governed: expected true or false, found `yes`"),

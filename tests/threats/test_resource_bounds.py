@@ -226,6 +226,21 @@ async def _until(holds: Callable[[], bool], within: float = 5.0) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("piece", [b"{}", b"[]", b"0", b'""', b'{"a":0}', b"1.5"], ids=repr)
+async def test_a_body_of_millions_of_values(shared_gateway: StartGateway, served: Upstream, piece: bytes) -> None:
+    """60 MiB are within `limits.request_body`; as objects they would be gigabytes, and seconds in which nobody is served."""
+    gateway = shared_gateway(rules(provider(served)))
+    served.script(does.answer(does.completion("x")))  # which does not look at the body, as `ok` does, in our own process
+    body = ASK[:-1] + b', "x": [' + (piece + b",") * (60 * MIB // (len(piece) + 1)) + piece + b"]}"
+    before = forget_peak(gateway)
+    large = asyncio.ensure_future(call(gateway, body=body, within=60))
+    while not large.done():
+        assert (await call(gateway, within=3)).status == 200
+        await asyncio.sleep(0.02)
+    assert (await large).status in (200, 400, 413)
+    assert resident(gateway, "VmHWM") - before < 400 * MIB
+
+
 # Numbers
 
 
