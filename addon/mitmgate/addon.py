@@ -372,6 +372,8 @@ class Gateway:
         if passage is None or passage.exchange is None:
             return
         status = flow.response.status_code if flow.response is not None and passage.committed else 499
+        if passage.exchange.refusal is not None:
+            status = passage.exchange.refusal.status        # the client did not stay to read it
         attempt = passage.exchange.attempt
         if passage.bug:
             self.metrics.addon_errors.inc()

@@ -62,7 +62,7 @@ STREAMS: dict[str, tuple[int, list[Any], list[Kind], list[bool]]] = {
         2, [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}, {"index": 1, "delta": {"content": "b"}}]}],
         [CONTENT], [False],
     ),
-    "done alone": (1, [DONE], [END], [True]),
+    "done alone": (1, [DONE], [END], [False]),
     "an error in place of an answer": (1, [{"error": {"message": "m", "code": "server_error"}}], [ERROR], [False]),
     "an error after text": (1, [chunk({"content": "a"}), {"error": {"message": "m"}}], [CONTENT, ERROR], [False, False]),
     "an error beside choices": (1, [chunk(error={"message": "m"})], [ERROR], [False]),

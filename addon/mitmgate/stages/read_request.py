@@ -14,6 +14,8 @@ from mitmgate.multipart import MultipartError, find_fields
 from mitmgate.stages.services import Services
 
 _MODEL_LENGTH: Final = 256
+_SMALL: Final = 1 << 20                     # bytes; a body of this size cannot hold too many values
+_MOST_VALUES: Final = 1_000_000             # parsed, each takes some 60 bytes and stalls everybody a little
 _KNOWN: Final = frozenset(
     {
         "model", "messages", "input", "prompt", "stream", "stream_options", "tools", "tool_choice", "n", "max_tokens",
@@ -84,6 +86,8 @@ async def _read_json(exchange: Exchange, services: Services, body: MemoryBody | 
             raise Refusal("unsupported_media_type", "The body's content encoding is unknown or broken.") from None
         if not services.reserve(exchange, len(raw)):
             raise Refusal("queue_full", "Too many bytes are in flight.", headers={"retry-after": "1"})
+    if len(raw) > _SMALL and raw.count(b",") + raw.count(b"{") + raw.count(b"[") > _MOST_VALUES:
+        raise Refusal("request_too_large", f"The body holds more than {_MOST_VALUES} values.")
     try:
         document = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError:

@@ -50,6 +50,7 @@ class ReplyStream(GatewayStream):
 
     held: ResponseHeaders | None = None     # the reply's head, until the commit
     held_events: list[bytes]                # of an event stream, until the commit
+    held_count = 0                          # of these, those that are more than a comment
     splitter: EventSplitter | None = None   # of an event stream
     decoder: Decoder | None = None          # of an encoded reply
     collected = 0                           # bytes of the reply collected so far
@@ -145,7 +146,7 @@ class ReplyStream(GatewayStream):
             self.held = event
             self.server_state = self.state_fault
         elif kind == "text/event-stream" and not event.end_stream:
-            self.held, self.held_events, self.splitter = event, [], EventSplitter()
+            self.held, self.held_events, self.held_count, self.splitter = event, [], 0, EventSplitter()
             self.server_state = self.state_hold
         elif event.end_stream or kind == "application/json" or kind.endswith("+json") or not kind:
             self.held = event
@@ -294,12 +295,13 @@ class ReplyStream(GatewayStream):
                 yield from self.attempt_failed(fault)
                 return
             self.held_events.append(raw)
+            self.held_count += not raw.startswith(b":")     # a comment says nothing about the answer
             if kind is Kind.CONTENT:
                 yield from self.commit()
                 yield from self.forward(batch[position + 1 :])
                 return
         size = sum(map(len, self.held_events)) + self.splitter.pending
-        if len(self.held_events) >= HOLD_EVENTS or size >= HOLD_BYTES:
+        if self.held_count >= HOLD_EVENTS or size >= HOLD_BYTES:
             yield from self.commit()
 
     def commit(self) -> CommandGenerator[None]:

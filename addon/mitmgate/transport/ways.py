@@ -157,12 +157,14 @@ class Ways:
         """How a provider's certificate is verified, and who we are to it."""
         whose = tag_of(server)
         provider = self.snapshot.providers.get(whose.provider) if whose is not None and whose.provider else None
+        egress = self.snapshot.rules.egress
+        corporate = str(self.snapshot.folder / egress.ca) if egress is not None and egress.ca else None
         if whose is None:
-            egress = self.snapshot.rules.egress
-            return UpstreamTls(ca=str(self.snapshot.folder / egress.ca)) if egress and egress.ca else None
+            return UpstreamTls(ca=corporate) if corporate else None
+        proxied = server.via is not None    # the corporate proxy may look into TLS, with a CA of its own
         if provider is None:
-            return UpstreamTls(sni=whose.origin.host)
-        return UpstreamTls(provider.ca, provider.client_cert, whose.origin.host)
+            return UpstreamTls(ca=corporate if proxied else None, sni=whose.origin.host)
+        return UpstreamTls(provider.ca or (corporate if proxied else None), provider.client_cert, whose.origin.host)
 
 
 def _same(sni: str, host: str) -> bool:

@@ -39,20 +39,21 @@ _STATUS_OF: Final = MappingProxyType(
 class OpenAIReader:
     """Reads one OpenAI reply, of whichever operation: the shapes tell themselves apart."""
 
-    __slots__ = ("_choices", "_done", "_finished", "served_model", "tokens_input", "tokens_output")
+    __slots__ = ("_begun", "_choices", "_done", "_finished", "served_model", "tokens_input", "tokens_output")
 
     def __init__(self, choices: int = 1) -> None:
         self._choices = choices             # how many the request asked for (`n`)
         self.served_model: str | None = None
         self.tokens_input: int | None = None
         self.tokens_output: int | None = None
+        self._begun = False                 # something of an answer was seen: a terminator alone is none
         self._done = False                  # the terminator was seen
         self._finished: set[int] = set()    # indexes of choices with a finish reason
 
     @property
     def complete(self) -> bool:
         """After `[DONE]`, a terminal event, or a finish reason of every choice (some vendors send no `[DONE]`)."""
-        return self._done or len(self._finished) >= self._choices
+        return self._begun and (self._done or len(self._finished) >= self._choices)
 
     @property
     def terminated(self) -> bool:
@@ -84,6 +85,7 @@ class OpenAIReader:
             return Kind.ERROR
         self._note(document)
         kind = Kind.OTHER
+        self._begun = self._begun or bool(choices)
         for choice in choices:
             if not isinstance(choice, dict):
                 return Kind.GARBAGE
@@ -98,6 +100,7 @@ class OpenAIReader:
         return kind
 
     def _typed_event(self, kind: str, document: dict[str, Any]) -> Kind:
+        self._begun = True
         response = document.get("response")
         self._note(response if isinstance(response, dict) else document)
         if kind in _ERRORS:
