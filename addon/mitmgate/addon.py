@@ -262,6 +262,8 @@ class Gateway:
         try:
             if passage.refused == "request_too_large":
                 raise _too_large(passage.body_limit)
+            if passage.refused == "deadline_exceeded":
+                raise Refusal("deadline_exceeded", "The request's body did not arrive in time.")
             if passage.refused:
                 raise Refusal("queue_full", "Too many bytes are in flight.", headers={"retry-after": "1"})
             exchange.body = passage.body

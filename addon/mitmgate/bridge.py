@@ -74,7 +74,7 @@ def arrival_of(flow: http.HTTPFlow, passage: Passage, tunnel: Tunnel | None, *, 
         query=query,
         client=client.peername[0] if client.peername else "",
         http_version=request.http_version,
-        websocket=request.headers.get("upgrade", "").lower() == "websocket",
+        websocket=_is_websocket(request),
         local=client.sockname[0] if client.sockname else "",
     )
 
@@ -105,6 +105,20 @@ def _origin(flow: http.HTTPFlow, passage: Passage, tunnel: Tunnel | None) -> Ori
     if any(each != (host, request.port) for each in named):
         raise Misdirected
     return Origin(scheme, host, request.port)
+
+
+def _is_websocket(request: http.Request) -> bool:
+    """A handshake of RFC 6455, 4.1, whole; any other Upgrade does not travel."""
+    headers = request.headers
+    return (
+        request.method == "GET"
+        and headers.get("upgrade", "").strip().lower() == "websocket"
+        and "upgrade" in (each.strip().lower() for each in headers.get("connection", "").split(","))
+        and headers.get("sec-websocket-version") == "13"
+        and bool(headers.get("sec-websocket-key"))
+        and headers.get("content-length", "0") == "0"
+        and "transfer-encoding" not in headers
+    )
 
 
 def _is_transparent(flow: http.HTTPFlow) -> bool:

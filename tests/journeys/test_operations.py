@@ -131,7 +131,11 @@ def test_the_same_dialect_needs_none(gate: Gateway, server: Upstream) -> None:
 
 
 def test_a_web_sockets_model_stands_in_its_query(gate: Gateway) -> None:
-    reply = call(gate, "GET", "/v1/realtime?model=from/rt", headers={"upgrade": "websocket", "connection": "upgrade"})
+    handshake = {
+        "upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    reply = call(gate, "GET", "/v1/realtime?model=from/rt", headers=handshake)
     assert reply.headers["x-gateway-route"] == "renamed"
 
 

@@ -10,6 +10,7 @@ What has no exchange passes as mitmproxy would pass it, but also only on the add
 """
 
 import itertools
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ from mitmgate.transport.stream import AttemptFailedHook, DeadlinePassed, UploadH
 from mitmgate.transport.tunnels import tunnel_of
 from mitmgate.transport.wire import build_request
 
+BODY_IDLE: Final = 30.0                     # seconds between two pieces of a request's body
+BODY_TOTAL: Final = 600.0                   # seconds for the whole of it
 UPLOAD_CHUNK: Final = 256 << 10             # bytes of a spooled body that are handed over at once
 
 _attempt_ids = itertools.count(1 << 40)     # above every stream id that a client can choose
@@ -68,6 +71,7 @@ class AttemptStream(ReplyStream):
     """One request of a client, and its attempts."""
 
     spooled: SpooledBody | None = None      # the request's body, once it is large
+    body_due = math.inf                     # monotonic; by when the request's body must be whole
     gave_up = False                         # the present connect was ended by us
 
     def handle_event(self, event: events.Event) -> CommandGenerator[None]:
@@ -98,8 +102,12 @@ class AttemptStream(ReplyStream):
         """Note the form of the request line before mitmproxy clears it; a refusal is answered without reading the body."""
         self.origin_form = self.mode is HTTPMode.regular and not event.request.data.host
         yield from super().state_wait_for_request_headers(event)
-        if self.client_state == self.state_consume_request_body and self.flow.response and not event.end_stream:
-            yield from self.answer()
+        if self.client_state == self.state_consume_request_body and not event.end_stream:
+            if self.flow.response:
+                yield from self.answer()
+            elif self.passage is not None and self.passage.exchange is not None:
+                self.body_due = time.monotonic() + BODY_TOTAL
+                self.await_body()
 
     def state_consume_request_body(self, event: events.Event) -> CommandGenerator[None]:
         """Collect a governed body within its bounds, on disk if it is large; then ask the addon."""
@@ -108,8 +116,10 @@ class AttemptStream(ReplyStream):
             yield from super().state_consume_request_body(event)
             return
         if isinstance(event, RequestData):
+            self.await_body()
             yield from self.take_in(passage, event.data)
         elif isinstance(event, RequestEndOfMessage):
+            self.due = math.inf
             self.client_state = self.state_done
             self.flow.request.timestamp_end = time.time()
             if self.spooled is not None:
@@ -127,6 +137,21 @@ class AttemptStream(ReplyStream):
                 yield from self.answer()
             else:
                 yield from self.attempt()
+
+    def await_body(self) -> None:
+        """The next piece of the body must come in time: a body that never ends would hold its place for ever."""
+        self.due = min(time.monotonic() + BODY_IDLE, self.body_due)
+        self.hub.soonest = min(self.hub.soonest, self.due)
+
+    def on_deadline(self) -> CommandGenerator[None]:
+        """While the body is awaited the deadline is the client's."""
+        passage = self.passage
+        if self.permit is not None or passage is None or self.client_state != self.state_consume_request_body:
+            yield from super().on_deadline()
+        elif self.due == math.inf and not passage.refused:
+            passage.refused = "deadline_exceeded"
+            yield HttpRequestHook(self.flow)
+            yield from self.answer()
 
     def take_in(self, passage: Passage, data: bytes) -> CommandGenerator[None]:
         """One piece of the request's body."""

@@ -52,7 +52,7 @@ class GatewayHttp1Server(Http1Server):
                     self.request_done = True
                     yield command
             elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
-                if not command.event.request.http_version.startswith("HTTP/1."):
+                if command.event.request.http_version not in ("HTTP/1.0", "HTTP/1.1"):
                     setattr(command.event.request, _MALFORMED, True)
                 yield command
             else:

@@ -36,6 +36,7 @@ class GatewayLayer(HttpLayer):
 
     soonest = math.inf                      # monotonic; the earliest deadline of any stream
     tick: Tick | None = None
+    server_turn = False                     # an upstream's event is being handled: its connection has not ended its turn
     start_hook: Callable[[commands.StartHook], bool] | None = None
     """Runs a hook at once; True when it ran to its end. None under a foreign master: hooks take mitmproxy's way."""
 
@@ -49,7 +50,11 @@ class GatewayLayer(HttpLayer):
         else:
             if isinstance(event, events.Start) and self.context.client not in self.connections:
                 self.connections[self.context.client] = self.client_side()
-            yield from super()._handle_event(event)
+            self.server_turn = isinstance(event, events.ConnectionEvent) and event.connection is not self.context.client
+            try:
+                yield from super()._handle_event(event)
+            finally:
+                self.server_turn = False
         if self.soonest < (self.tick.at if self.tick is not None else math.inf):
             self.tick = Tick(self, self.soonest)
             yield self.tick

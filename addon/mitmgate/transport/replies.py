@@ -4,6 +4,8 @@ Nothing is sent to the client before the first content of a reply (the commit); 
 After it there is no switching: an event stream that breaks ends in an error event, anything else in a visible cut.
 """
 
+import base64
+import hashlib
 import math
 import time
 from typing import Final
@@ -123,7 +125,7 @@ class ReplyStream(GatewayStream):
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> CommandGenerator[None]:
         """Choose by the head: a fault, an event stream to hold, a body to collect, or bytes to pass."""
         permit = self.permit
-        switched = event.response.status_code == 101 and permit is not None and permit.tag.http1_only
+        switched = event.response.status_code == 101 and permit is not None and _accepts(permit, event.response)
         if permit is None or switched:
             self.due = math.inf
             yield from super().state_wait_for_response_headers(event)
@@ -419,6 +421,16 @@ class ReplyStream(GatewayStream):
         event = b"data: " + error_body("stream_broken", f"The stream was broken off: {BROKEN[why]}.") + b"\n\n"
         yield SendHttp(ResponseData(self.stream_id, event), self.context.client)
         yield from self.send_response(already_streamed=True)
+
+
+def _accepts(permit: Permit, response: http.Response) -> bool:
+    """Whether this 101 answers the handshake that was sent (RFC 6455, 4.2.2)."""
+    key = next((value for name, value in permit.request.headers if name == "sec-websocket-key"), None)
+    if not permit.tag.http1_only or key is None or response.headers.get("upgrade", "").lower() != "websocket":
+        return False
+    digest = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
+    accepted: str = response.headers.get("sec-websocket-accept", "")
+    return accepted.strip() == base64.b64encode(digest).decode()
 
 
 def _broken(event: ResponseProtocolError) -> Fault:

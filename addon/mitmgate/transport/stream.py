@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http import (
     HttpErrorHook,
     HttpEvent,
     HttpRequestHeadersHook,
+    HttpRequestHook,
     HttpStream,
     RequestProtocolError,
     ResponseData,
@@ -70,6 +71,7 @@ class Hub(Protocol):
     streams: dict[int, HttpStream]
     connections: dict[Connection, layer.Layer]
     soonest: float
+    server_turn: bool
     start_hook: Callable[[commands.StartHook], bool] | None
 
     def abandon(self, command: GetHttpConnection) -> CommandGenerator[None]:
@@ -162,7 +164,11 @@ class GatewayStream(HttpStream):
                 start = self.hub.start_hook
                 # A failed attempt always pauses: the upstream's layer that told us of it must end its turn first, or the
                 # next attempt would find the connection in the middle of its last one.
-                if own and start is not None and not isinstance(command, AttemptFailedHook) and start(command):
+                # So does a pipelined request, which is read in the turn in which the reply before it ended.
+                pauses = isinstance(command, AttemptFailedHook) or (
+                    isinstance(command, HttpRequestHook) and self.hub.server_turn
+                )
+                if own and start is not None and not pauses and start(command):
                     continue                # it ran to its end: no task, no pause
             elif isinstance(command, SendHttp):
                 if command.connection is not self.context.client:

@@ -35,6 +35,9 @@ class Ways:
     async def open_tunnel(self, flow: http.HTTPFlow) -> None:
         """Who may tunnel, and where to; what will be decrypted is not looked up at all."""
         snapshot = self.snapshot
+        if flow.request.is_http2:           # mitmproxy cannot carry one (it says so itself in tlsconfig)
+            flow.response = error_response("not_supported", "CONNECT is not supported over HTTP/2.")
+            return
         if snapshot.shared.draining:
             flow.response = error_response("draining", "The gateway is stopping.", headers={"retry-after": "1"})
             return
@@ -56,7 +59,7 @@ class Ways:
             tunnel = Tunnel(name, port, intercepted=False, proxy=self.egress(name, port))
             if tunnel.proxy is None:
                 tunnel.address = self.scope.check_addresses(name, port, await self.resolve(name, port))
-                await self._check_governed(tunnel)
+                await self._check_governed(tunnel.address)
             remember(flow.client_conn, tunnel)
             self.metrics.tunnel("passed")
         except (Denied, ValueError) as error:
@@ -66,7 +69,7 @@ class Ways:
             self.metrics.tunnel("unreachable")
             flow.response = error_response("upstream_unreachable", "The destination's name could not be resolved.")
 
-    async def _check_governed(self, tunnel: Tunnel) -> None:
+    async def _check_governed(self, address: str) -> None:
         """Under `tunnel: governed`, the address of an intercepted name is not to be had by another name."""
         if not self.scope.governed:
             return
@@ -75,7 +78,7 @@ class Ways:
                 addresses = await self.resolve(name, 443)
             except OSError:
                 continue
-            if tunnel.address in addresses:
+            if address in addresses:
                 raise Denied("That address belongs to a host whose traffic is governed; use its name.")
 
     def read_hello(self, hello: tls.ClientHelloData) -> None:
@@ -128,8 +131,13 @@ class Ways:
                 if not address:
                     raise Denied("the gateway does not proxy to itself")
             else:
+                if whose is None and self.snapshot.rules.access == "keys":
+                    self.metrics.tunnel("unidentified")     # socks5, transparent: nobody was asked at a CONNECT
+                    raise Denied("nobody without a key may tunnel here")
                 self.scope.check_name(host, port, plain=whose is not None and whose.origin.scheme == "http")
                 address = self.scope.check_addresses(host, port, addresses, plain=whose is not None)
+                if not self.scope.intercepts(host, port):
+                    await self._check_governed(address)
         server.address = (address, port)
 
     def _is_proxy(self, host: str, port: int) -> bool:
