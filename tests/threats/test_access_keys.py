@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 from attacked import ASK, CHAT, JSON, PATH, ask_tunnel, call, careless, counted, provider, recorded, refused, rules, wire
 
@@ -128,3 +129,18 @@ async def test_health_stays_open_and_says_nothing_of_keys(gateway: Gateway) -> N
     assert gateway.admin("/healthz")[0] == 200
     assert "invalid_api_key" in gateway.admin("/metrics")[1]
     assert json.dumps(CHAT) not in gateway.log()
+
+
+def test_socks5_has_no_connect_to_ask_at(
+    shared_gateway: StartGateway, served: Upstream, shared_upstream: StartUpstream
+) -> None:
+    """The first connection outwards is where a raw tunnel of such a mode is stopped."""
+    clear = shared_upstream(does.ok("evil"))
+    document = rules(provider(served), match={}, access="keys", tunnel={"allow": ["127.0.0.1"]})
+    gateway = shared_gateway(document, modes=["socks5"])
+    before = counted(gateway, "mitmgate_tunnels_total", outcome="unidentified")
+    url = f"socks5://127.0.0.1:{gateway.proxy_port}"
+    with httpx.Client(proxy=url, trust_env=False, timeout=5) as client, pytest.raises(httpx.HTTPError):
+        client.post(f"http://127.0.0.1:{clear.port}/v1/chat/completions", json={})
+    assert clear.untouched
+    assert counted(gateway, "mitmgate_tunnels_total", outcome="unidentified") > before
