@@ -314,7 +314,7 @@ class Gateway:
         step = next_step(plan, situation, self.snapshot.random)
         if step is not None and step.wait > 0 and not await unless_gone(passage, step.wait):
             return
-        if step is not None and not self.snapshot.shared.draining:
+        if step is not None:
             exchange.position = step.position
             return await self._arm(passage, exchange)
         outcome = conclude(plan, exchange.attempts, wall=clock.wall(), late=clock.monotonic() >= exchange.deadline)
