@@ -14,8 +14,9 @@ from mitmgate.rules.loader import load
 from mitmgate.rules.nodes import compose
 from mitmgate.rules.positions import RulesError
 
-# CPU seconds of this thread: what other work on the machine takes does not count.
-BOUND = 3.0                                 # seconds; below 0.8 on a quiet machine, and a busy one must not decide
+# CPU seconds of this thread, the best of `TURNS`: a busy neighbour on the same core slows a turn, it never speeds one up.
+BOUND = 1.0
+TURNS = 3
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(8)
@@ -74,10 +75,13 @@ SLOW = {
 
 def problems(folder: Path, text: str) -> list[str]:
     (folder / "a.yaml").write_text(text)
-    begun = time.thread_time()
-    with pytest.raises(RulesError) as caught:
-        load(folder, {"BIG": "z" * 60_000}, ("openai",))
-    assert time.thread_time() - begun < BOUND
+    for turn in range(1, TURNS + 1):
+        begun = time.thread_time()
+        with pytest.raises(RulesError) as caught:
+            load(folder, {"BIG": "z" * 60_000}, ("openai",))
+        if (took := time.thread_time() - begun) < BOUND:
+            break
+        assert turn < TURNS, f"{took:.2f} s of CPU in the last of {TURNS} turns"
     return [str(problem) for problem in caught.value.problems]
 
 
