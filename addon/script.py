@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mitmgate.rules.positions import RulesError  # noqa: E402 - the path must be there first
 from mitmgate.transport.confdir import AuthorityError  # noqa: E402
 from mitmgate.transport.house import OPTIONS, House  # noqa: E402
-from mitmgate.transport.serving import require_loopback  # noqa: E402
+from mitmgate.transport.listening import require_loopback  # noqa: E402
 
 RETAINED = 500                              # flows that mitmproxy's interfaces keep
 

@@ -97,14 +97,15 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def upstream(folder: Path) -> Iterator[Upstream]:
-    """The upstream, with a certificate for `localhost` by a throw-away authority."""
+def upstream(folder: Path, encoded: Path | None = None) -> Iterator[Upstream]:
+    """The upstream, with a certificate for `localhost` by a throw-away authority; `encoded`: bodies to answer with."""
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
     certificate = folder / "upstream.pem"
     authority.issue_cert("localhost", "127.0.0.1", HOST,
                          key_type=trustme.KeyType.ECDSA).private_key_and_cert_chain_pem.write_to_path(str(certificate))
     authority.cert_pem.write_to_path(str(folder / "upstream-ca.pem"))
-    process = subprocess.Popen([sys.executable, str(HERE / "upstream.py"), "--certificate", str(certificate)],
+    command = [sys.executable, str(HERE / "upstream.py"), "--certificate", str(certificate)]
+    process = subprocess.Popen([*command, "--encoded", str(encoded)] if encoded else command,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -1,12 +1,16 @@
 """A very cheap model server on loopback, so that a benchmark measures the proxy in front of it and not the server.
 
-    python bench/upstream.py [--certificate PEM --key PEM]
+    python bench/upstream.py [--certificate PEM --key PEM] [--encoded FOLDER]
 
 It prints one line, `{"http": PORT, "https": PORT or null}`, and serves until its standard input ends. Ports are chosen
 by the system. `POST` to any path answers a fixed chat completion of about 1 kB; with `"stream": true` in the body, an
 event stream of `events` events, `gap_ms` apart (both are fields of the body, else the command line's). Each event's
 content holds `t=NANOSECONDS;`, the monotonic clock at the moment it was written: a reader on the same machine sees how
-long the event was under way. `GET /stats` tells what was served; it does not count itself.
+long the event was under way; `padding` bytes more follow it if the body asks for them. `GET /stats` tells what was
+served; it does not count itself.
+
+For the siege: a key that begins with `sk-` is refused with 401. `"encoded": "NAME.ENCODING"` in the body answers the
+file of that name in the folder, as it is, under that Content-Encoding.
 """
 
 import argparse
@@ -17,13 +21,17 @@ import ssl
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import uvloop
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 STREAM = re.compile(rb'"stream": *true')
-MAX_REQUEST = 1 << 20  # bytes; this server meets only our own clients, but no buffer is without a bound
+ENCODED = re.compile(rb'"encoded": *"([a-z0-9-]+\.([a-z]+))"')
+GUESSED = re.compile(rb"\r\nauthorization: *bearer sk-", re.IGNORECASE)
+MAX_REQUEST = 80 << 20  # bytes; this server meets only our own clients, but no buffer is without a bound
+MAX_FIELDS = 64 << 10   # bytes of a body in which the fields above are looked for
 
 
 @dataclass(slots=True)
@@ -43,6 +51,7 @@ class Pace:
 
     events: int
     gap: float
+    padding: str = ""
 
 
 def reply(status: str, body: bytes) -> bytes:
@@ -79,12 +88,13 @@ STREAM_END = event("{}", '"stop"') + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 class Conversation(asyncio.Protocol):
     """One client connection: requests in turn, each answered before the next is read."""
 
-    def __init__(self, served: Served, pace: Pace) -> None:
+    def __init__(self, served: Served, pace: Pace, encoded: Path | None = None) -> None:
         self.served = served
         self.pace = pace
+        self.encoded = encoded
         self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
-        self.buffer = b""
+        self.buffer = bytearray()
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -111,34 +121,43 @@ class Conversation(asyncio.Protocol):
             if len(self.buffer) > MAX_REQUEST:
                 self.transport.close()
             return False
-        head = self.buffer[:end + 2]
+        head = bytes(self.buffer[:end + 2])
         length = LENGTH.search(head)
         whole = end + 4 + (int(length[1]) if length else 0)
         if len(self.buffer) < whole:
             return False
-        body, self.buffer = self.buffer[end + 4:whole], self.buffer[whole:]
+        body = bytes(self.buffer[end + 4:min(whole, end + 4 + MAX_FIELDS)])
+        del self.buffer[:whole]
         if head.startswith(b"GET /stats "):
             self.transport.write(reply("200 OK", json.dumps(asdict(self.served)).encode()))
         elif not head.startswith(b"POST ") or not length:
             self.transport.write(reply("400 Bad Request", b'{"error":{"message":"not a POST with a content-length"}}'))
+        elif GUESSED.search(head):
+            self.transport.write(reply("401 Unauthorized", b'{"error":{"message":"no such key","code":"invalid_api_key"}}'))
+        elif self.encoded and (wanted := ENCODED.search(body)):
+            content = (self.encoded / wanted[1].decode()).read_bytes()
+            media = b"text/event-stream" if STREAM.search(body) else b"application/json"
+            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n"
+                                 % (media, wanted[2], len(content)) + content)
         elif STREAM.search(body):
             asked: dict[str, Any] = json.loads(body)
             gap_ms = asked.get("gap_ms")
+            pace = Pace(int(asked.get("events") or self.pace.events),
+                        self.pace.gap if gap_ms is None else float(gap_ms) / 1000, "x" * int(asked.get("padding") or 0))
             self.transport.write(STREAM_HEAD)
-            self._next(self.loop.time(), int(asked.get("events") or self.pace.events),
-                       self.pace.gap if gap_ms is None else float(gap_ms) / 1000)
+            self._next(self.loop.time(), pace.events, pace)
         else:
             self.served.requests += 1
             self.transport.write(COMPLETION)
         return True
 
-    def _next(self, due: float, left: int, gap: float) -> None:
+    def _next(self, due: float, left: int, pace: Pace) -> None:
         """Write one event and set the timer for the next, counted from when this one was due: delays do not add up."""
         assert self.transport is not None
         self.served.events += 1
-        self.transport.write(event(f'{{"role":"assistant","content":"t={time.monotonic_ns()};"}}'))
+        self.transport.write(event(f'{{"role":"assistant","content":"t={time.monotonic_ns()};{pace.padding}"}}'))
         if left > 1:
-            self.timer = self.loop.call_at(due + gap, self._next, due + gap, left - 1, gap)
+            self.timer = self.loop.call_at(due + pace.gap, self._next, due + pace.gap, left - 1, pace)
             return
         self.timer = None
         self.served.streams += 1
@@ -146,17 +165,18 @@ class Conversation(asyncio.Protocol):
         self.data_received(b"")
 
 
-async def serve(pace: Pace, certificate: str | None, key: str | None) -> None:
+async def serve(pace: Pace, certificate: str | None, key: str | None, encoded: Path | None) -> None:
     """Listen on loopback, tell the ports, serve until standard input ends."""
     loop = asyncio.get_running_loop()
     served = Served()
-    plain = await loop.create_server(lambda: Conversation(served, pace), "127.0.0.1", 0, backlog=1024)
+    plain = await loop.create_server(lambda: Conversation(served, pace, encoded), "127.0.0.1", 0, backlog=1024)
     ports: dict[str, int | None] = {"http": plain.sockets[0].getsockname()[1], "https": None}
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         context.set_alpn_protocols(["http/1.1"])
-        secure = await loop.create_server(lambda: Conversation(served, pace), "127.0.0.1", 0, ssl=context, backlog=1024)
+        secure = await loop.create_server(lambda: Conversation(served, pace, encoded), "127.0.0.1", 0, ssl=context,
+                                          backlog=1024)
         ports["https"] = secure.sockets[0].getsockname()[1]
     print(json.dumps(ports), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
@@ -169,8 +189,9 @@ def main() -> None:
     parser.add_argument("--key", help="PEM file with its key, if the certificate's file does not hold it")
     parser.add_argument("--events", type=int, default=20, help="events of a stream whose body does not say")
     parser.add_argument("--gap-ms", type=float, default=50, help="milliseconds between them")
+    parser.add_argument("--encoded", type=Path, help="folder of encoded bodies that requests may ask for")
     options = parser.parse_args()
-    uvloop.run(serve(Pace(options.events, options.gap_ms / 1000), options.certificate, options.key))
+    uvloop.run(serve(Pace(options.events, options.gap_ms / 1000), options.certificate, options.key, options.encoded))
 
 
 if __name__ == "__main__":

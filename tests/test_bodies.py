@@ -28,7 +28,7 @@ def test_chunks_are_the_body_with_the_patch_applied(pieces: list[bytes], size: i
     end = data.draw(st.integers(start, len(whole)))
     patch = data.draw(st.none() | st.builds(Patch, st.just(start), st.just(end), st.binary(max_size=700)))
     expected = whole if patch is None else whole[:start] + patch.replacement + whole[end:]
-    for body in (MemoryBody(whole), spooled(*pieces)):
+    for body in (MemoryBody(whole), MemoryBody(*pieces), spooled(*pieces)):
         assert body.size == len(whole)
         chunks = list(body.chunks(size, patch))
         assert b"".join(chunks) == expected

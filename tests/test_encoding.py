@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import json
 import os
 import random
@@ -254,6 +255,24 @@ def test_bombs(kind: str) -> None:
     assert all("larger than" in str(outcome) or "more than" in str(outcome) for outcome in told["outcomes"]), told
     assert told["grown"] < 100 * MIB
     assert told["cpu"] < 5, "CPU seconds for all three; decoding 1 GiB of it takes longer"
+
+
+@each_coder
+def test_a_refused_bomb_leaves_nothing_behind(encoding: str, encode: Callable[[bytes], bytes]) -> None:
+    """The error may be kept for long, and its traceback keeps the decoder's frames."""
+    bomb = decoder(encoding, limit=20 * MIB, ratio=1_000_000)
+    assert bomb is not None
+    with pytest.raises(TooLarge) as caught:
+        bomb.feed(encode(bytes(24 * MIB)))
+    frames = [each.frame for each in caught.traceback]
+    held = [name for frame in frames for name, value in frame.f_locals.items() if _size(value) > 8 * MIB]
+    assert not held
+
+
+def _size(value: object) -> int:
+    if isinstance(value, io.BytesIO):
+        return 0 if value.closed else value.getbuffer().nbytes
+    return len(value) if isinstance(value, bytes) else 0
 
 
 async def test_a_large_body_in_a_thread_leaves_the_loop_free() -> None:

@@ -1,19 +1,31 @@
-"""rules/examples: each folder loads, compiles as at a start, and sends requests where its comments say."""
+"""rules/examples: each folder loads, compiles as at a start, and sends requests where its comments and its tests say."""
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from mitmgate.cli import explain, test
 from mitmgate.exchange import Chosen, Origin
 from mitmgate.providers.vendors import VENDORS
 from mitmgate.routing.match import Asked
 from mitmgate.rules.schema import Credential
 from mitmgate.runtime import Shared, Snapshot, compile_rules
 
-EXAMPLES = Path(__file__).parents[1] / "rules" / "examples"
+SHIPPED = Path(__file__).parents[1] / "rules"
+EXAMPLES = SHIPPED / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
-NAMED_THERE = ("PARTNER_KEY", "VLLM_KEY", "OPENAI_API_KEY_OLD", "GROQ_KEY_OF_TEAM_A")
+FOLDERS = [SHIPPED, *(EXAMPLES / name for name in NAMES)]
+# OPERATORS, "The ten tasks", in their order.
+TASKS = (
+    "eu-residency", "share-to-claude", "pii-stays-in", "team-budget", "corporate-egress", "redact-and-restore",
+    "batch-below-interactive", "rename-models", "take-out-a-provider", "why-was-it-slow",
+)  # fmt: skip
+NAMED_THERE = (
+    "PARTNER_KEY", "VLLM_KEY", "OPENAI_API_KEY_OLD", "GROQ_KEY_OF_TEAM_A", "AZURE_EU", "OPENAI_EU", "WEBHOOK_SECRET",
+)  # fmt: skip
 ENVIRON = dict.fromkeys([*NAMED_THERE, *(vendor.variable for vendor in VENDORS.values() if vendor.variable)], "made-up")
 LLAMA = "llama-3.3-70b-versatile"
 HOUSE = "meta-llama/Llama-3.3-70B-Instruct"
@@ -21,6 +33,13 @@ HOUSE = "meta-llama/Llama-3.3-70B-Instruct"
 
 def compiled(name: str, environ: Mapping[str, str] = ENVIRON) -> Snapshot:
     return compile_rules(EXAMPLES / name, environ, Origin("http", "127.0.0.1", 1), Shared())
+
+
+def run(command: ModuleType, *arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    code: int = command.main(parser.parse_args(arguments))
+    return code
 
 
 def asked(
@@ -35,17 +54,48 @@ def served_by(chosen: Chosen) -> list[str]:
     return [target.key for target in (*chosen.targets, *chosen.fallback)]
 
 
-def test_there_are_examples_and_each_is_one_file() -> None:
-    assert len(NAMES) >= 8
+def test_each_of_the_ten_tasks_has_its_example() -> None:
+    assert set(TASKS) <= set(NAMES)
+    assert len(NAMES) >= 16
+
+
+def test_each_is_one_file_with_tests_beside_it() -> None:
     assert not list(EXAMPLES.glob("*.yaml"))
-    assert all([path.name for path in (EXAMPLES / name).iterdir()] == ["rules.yaml"] for name in NAMES)
+    for name in NAMES:
+        assert {path.name for path in (EXAMPLES / name).iterdir()} == {"rules.yaml", "tests"}
+        assert (EXAMPLES / name / "rules.yaml").read_text(encoding="utf-8").startswith("# "), "says what it is for"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "take-out-a-provider"])
 def test_it_starts_without_a_warning_when_its_keys_are_set(name: str) -> None:
     snapshot = compiled(name)
     assert snapshot.table.warnings == ()
     assert all(provider.active for provider in snapshot.providers.values())
+
+
+def test_a_provider_that_was_taken_out_is_told_at_the_start() -> None:
+    (warning,) = compiled("take-out-a-provider").table.warnings
+    assert warning.startswith("`disabled: true`: the provider openai is skipped at rules.yaml:")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.name))
+def test_its_own_tests_pass_and_reach_all_of_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(test, str(folder), "--coverage-min", "100%") == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.name))
+def test_it_can_be_explained(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "request.json").write_text('{"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}')
+    assert run(explain, str(folder), str(tmp_path / "request.json")) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.startswith("request   POST /v1/chat/completions direct")
+    assert "\nplan      " in said.out or "\nrefused   " in said.out
+
+
+def test_tests_are_not_served() -> None:
+    """What stands in `tests/` is no part of the rules."""
+    assert compile_rules(SHIPPED, {}, Origin("http", "127.0.0.1", 1), Shared()).rules.routes[0].name == "default"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "addon" / "mitmgate"
 FLOORS = (
     {
         "exchange", "errors", "sse", "clock", "globs", "addresses", "bodies", "encoding", "multipart", "jsonedit", "version",
+        "conditions", "freeing",
         "",                                 # the package itself
     },
     {"rules"},
     {"routing", "guardrails", "dialects", "providers"},
     {"accounts", "cache", "prompts", "store", "telemetry", "simulator"},
     {"stages", "endpoints"},
-    {"pipeline", "runtime"},
+    {"pipeline", "runtime", "rehearsal", "explanation", "trials", "comparison"},
     {"cli", "addon", "bridge", "transport", "console", "__main__"},
 )  # fmt: skip
 SHARED_BY_STAGES = {"mitmgate.stages.services"}

@@ -16,7 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.formparser import MultiPartParser
 
-from mitmgate.multipart import MAX_PART_HEADERS, MAX_PARTS, MAX_VALUE, Field, MultipartError, find_fields
+from mitmgate.multipart import (
+    MAX_PART_HEADERS,
+    MAX_PARTS,
+    MAX_VALUE,
+    Field,
+    MultipartError,
+    delimiter_of,
+    find_fields,
+    text_part,
+)
 
 TYPE = "multipart/form-data; boundary=b0undary"
 NAMES = frozenset({"model", "stream"})
@@ -165,6 +174,17 @@ def test_refused(case: str) -> None:
         read(body)
 
 
+NAMELESS = [case for case, (_, expected) in ACCEPTED.items() if "model" not in expected]
+
+
+@pytest.mark.parametrize("model", ["whisper-1", "org/模型:1 x", "--b0undar", "-", 'a"b\\c;d=e'])
+@pytest.mark.parametrize("case", NAMELESS)
+def test_a_part_at_the_front_is_the_forms_own_to_every_parser(case: str, model: str) -> None:
+    body = text_part(delimiter_of(TYPE), "model", model) + ACCEPTED[case][0]
+    assert read(body) == {**ACCEPTED[case][1], "model": model}
+    assert others_read(body) == {**ACCEPTED[case][1], "model": model}
+
+
 def test_as_many_parts_as_allowed() -> None:
     assert read(named("x") * (MAX_PARTS - 1) + named("model") + END) == MODEL
 
@@ -183,6 +203,8 @@ def test_as_many_parts_as_allowed() -> None:
 )
 def test_boundaries(content_type: str, boundary: bytes) -> None:
     assert read((named("model") + END).replace(b"b0undary", boundary), content_type) == MODEL
+    assert delimiter_of(content_type) == b"--" + boundary
+    assert read(text_part(delimiter_of(content_type), "model", "whisper-1") + b"--" + boundary + b"--", content_type) == MODEL
 
 
 @pytest.mark.parametrize(

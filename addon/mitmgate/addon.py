@@ -13,6 +13,7 @@ from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from mitmgate import bridge
+from mitmgate.console.requests import Requests
 from mitmgate.endpoints.recognition import recognise
 from mitmgate.errors import Fault, FaultKind, Refusal
 from mitmgate.exchange import Arrival, Attempt, Endpoint, Exchange, Origin
@@ -21,11 +22,11 @@ from mitmgate.routing.outcome import PassOn, conclude
 from mitmgate.routing.retry import Situation, next_step, too_small
 from mitmgate.runtime import Snapshot
 from mitmgate.stages.authenticate import unidentified
-from mitmgate.stages.match_route import UNMATCHED, asked
+from mitmgate.stages.match_route import adopts
 from mitmgate.stages.record import record
 from mitmgate.telemetry.metrics import Metrics
 from mitmgate.telemetry.records import RecordLog
-from mitmgate.transport.http1 import is_malformed
+from mitmgate.transport.http1 import refused_as
 from mitmgate.transport.passage import PASS, Broken, Passage, passage_of
 from mitmgate.transport.plain_errors import error_response
 from mitmgate.transport.resolve import Resolver
@@ -36,6 +37,10 @@ from mitmgate.transport.ways import Ways
 logger = logging.getLogger(__name__)
 
 _MISDIRECTED = "CONNECT, SNI and Host must name the same host and port, and on an intercepted host only TLS is spoken."
+_UNREADABLE = {
+    "invalid_request": "The request is not valid HTTP for a proxy, or names no host.",
+    "headers_too_large": "The request's head is too large.",
+}
 _CONNECTIONS_PER_ADDRESS = 256              # upstream, for one client connection; mitmproxy's 5 makes parallel calls queue
 
 
@@ -92,15 +97,23 @@ class Gateway:
         records: RecordLog,
         pipeline: Pipeline | None = None,
         resolve: Resolver | None = None,
+        requests: Requests | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.scope = scope
         self.metrics = metrics
         self.records = records
+        self.requests = requests or Requests()
         self.pipeline = pipeline or Pipeline()
         self.ways = Ways(snapshot, scope, metrics, resolve or Resolver())
         self.connections: collections.Counter[str] = collections.Counter()
-        metrics.in_flight.set_function(lambda: snapshot.shared.in_flight)
+        shared = snapshot.shared            # not the snapshot, which a reload is to free
+        metrics.in_flight.set_function(lambda: shared.in_flight)
+
+    def take(self, snapshot: Snapshot, scope: Scope) -> None:
+        """These rules hold from now on; what has begun ends under those that it began with."""
+        self.snapshot, self.scope = snapshot, scope
+        self.ways.take(snapshot, scope)
 
     # A client comes.
 
@@ -154,8 +167,9 @@ class Gateway:
         passage = passage_of(flow)
         if passage is None or flow.response is not None:
             return
-        if is_malformed(flow.request):
-            refusal = Refusal("invalid_request", "The request is not valid HTTP.", headers={"connection": "close"})
+        snapshot = passage.snapshot = self.snapshot
+        if code := refused_as(flow.request) or ("invalid_request" if flow.error else None):
+            refusal = Refusal(code, _UNREADABLE[code], headers={"connection": "close"})
             return self._refuse_early(flow, passage, refusal)
         tunnel = tunnel_of(flow.client_conn)
         reverse = isinstance(flow.client_conn.proxy_mode, ReverseMode)
@@ -173,10 +187,10 @@ class Gateway:
         try:
             if bridge.is_broken(flow.request.headers):
                 raise Refusal("invalid_request", "A header holds a line's end or a NUL.", headers={"connection": "close"})
-            if sum(len(name) + len(value) for name, value in flow.request.headers.fields) > self.snapshot.rules.limits.headers:
+            if sum(len(name) + len(value) for name, value in flow.request.headers.fields) > snapshot.rules.limits.headers:
                 raise Refusal("headers_too_large", "The request's headers are too large.")
             exchange.endpoint = recognise(arrival)
-            await execute(self.pipeline.arrival, exchange, self.snapshot)
+            await execute(self.pipeline.arrival, exchange, snapshot)
             if exchange.endpoint is None and not await self._adopt(flow, passage, exchange):
                 return
             self._bound(passage, exchange)
@@ -189,8 +203,10 @@ class Gateway:
         return self.scope.intercepts(name, flow.request.port) or self.scope.intercepts(flow.request.host, flow.request.port)
 
     def _begin(self, flow: http.HTTPFlow, passage: Passage, arrival: Arrival) -> Exchange:
-        exchange = passage.exchange = bridge.exchange_of(flow, arrival, self.snapshot)
-        self.snapshot.shared.in_flight += 1
+        snapshot = _rules_of(passage)
+        exchange = passage.exchange = bridge.exchange_of(flow, arrival, snapshot)
+        snapshot.shared.in_flight += 1
+        self.requests.began(exchange, snapshot)
         return exchange
 
     def _refuse_early(self, flow: http.HTTPFlow, passage: Passage, refusal: Refusal) -> None:
@@ -204,17 +220,14 @@ class Gateway:
         self._refuse(flow, self._begin(flow, passage, arrival), refusal)
 
     async def _adopt(self, flow: http.HTTPFlow, passage: Passage, exchange: Exchange) -> bool:
-        """A path of no API that we know: governed if a route takes it, refused on a base_url call, else let through."""
+        """A path of no API that we know: governed if the rules reach it, refused on a base_url call, else let through."""
         arrival = exchange.arrival
         exchange.endpoint = Endpoint("other", "openai", arrival.path)
-        chosen = self.snapshot.table.choose(asked(exchange), direct=False)
-        if chosen is not None and (chosen.by_path or not arrival.direct):
+        snapshot = _rules_of(passage)
+        if adopts(exchange, snapshot):
             return True
-        if arrival.direct:
-            raise Refusal("not_found", "No API of this gateway has this path.")
-        if self.snapshot.rules.unmatched == "refuse":
-            raise Refusal("refused", UNMATCHED)
-        self.snapshot.shared.in_flight -= 1
+        snapshot.shared.in_flight -= 1
+        self.requests.forget(exchange)
         passage.exchange = None
         await self._let_through(flow, passage, arrival, check=False)
         return False
@@ -228,7 +241,7 @@ class Gateway:
                 self.scope.check_name(arrival.origin.host, arrival.origin.port, plain=True)
             except Denied as error:
                 return self._refuse_early(flow, passage, Refusal("tunnel_denied", str(error)))
-        passage.through = PASS
+        passage.through, passage.snapshot = PASS, None      # it may stream for days
         passage.proxy = self.ways.egress(arrival.origin.host, arrival.origin.port)
         flow.request.host = arrival.origin.host
         for name in ("proxy-authorization", "proxy-connection"):
@@ -238,17 +251,20 @@ class Gateway:
         flow.request.stream = True
 
     def _bound(self, passage: Passage, exchange: Exchange) -> None:
-        """How much body this request may bring."""
-        limits = self.snapshot.rules.limits
+        """How much body this request may bring, and how slowly."""
+        snapshot = _rules_of(passage)
+        limits = snapshot.rules.limits
         endpoint = exchange.endpoint
         assert endpoint is not None
         media = exchange.request_headers.get("content-type", "").partition(";")[0].strip().lower()
         passage.spool = media != "application/json" and endpoint.content != "json"
         passage.body_limit = limits.upload if passage.spool else limits.request_body
+        passage.body_idle, passage.body_total = limits.body_idle, limits.body_total
         declared = exchange.request_headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > passage.body_limit):
             raise _too_large(passage.body_limit)
-        passage.reserve = functools.partial(self.snapshot.reserve, exchange)
+        passage.reserve = functools.partial(snapshot.reserve, exchange)
+        exchange.head = snapshot.clock.monotonic()
 
     # A request, whole.
 
@@ -259,6 +275,7 @@ class Gateway:
         if passage is None or passage.exchange is None or flow.response is not None:
             return
         exchange = passage.exchange
+        exchange.whole = _rules_of(passage).clock.monotonic()
         try:
             if passage.refused == "request_too_large":
                 raise _too_large(passage.body_limit)
@@ -267,7 +284,7 @@ class Gateway:
             if passage.refused:
                 raise Refusal("queue_full", "Too many bytes are in flight.", headers={"retry-after": "1"})
             exchange.body = passage.body
-            await execute(self.pipeline.inbound, exchange, self.snapshot)
+            await execute(self.pipeline.inbound, exchange, _rules_of(passage))
             if exchange.reply is not None:
                 flow.response = bridge.write_reply(exchange, exchange.reply)
                 return
@@ -276,10 +293,12 @@ class Gateway:
             self._refuse(flow, exchange, refusal)
 
     async def _arm(self, passage: Passage, exchange: Exchange) -> None:
-        await execute(self.pipeline.attempt, exchange, self.snapshot)
-        passage.permit = bridge.permit_of(exchange, passage, self.snapshot)
+        snapshot = _rules_of(passage)
+        await execute(self.pipeline.attempt, exchange, snapshot)
+        passage.permit = bridge.permit_of(exchange, passage, snapshot)
 
     def _refuse(self, flow: http.HTTPFlow, exchange: Exchange, refusal: Refusal) -> None:
+        refusal.__traceback__ = refusal.__context__ = None  # they hold the frames of stages, with bodies in them
         exchange.refusal = refusal
         flow.request.headers.pop("expect", None)            # no 100 Continue for a body that nobody wants
         flow.response = bridge.write_refusal(exchange, refusal, self.snapshot.shared.doc_base)
@@ -297,7 +316,8 @@ class Gateway:
         assert fault is not None
         assert attempt is not None
         assert plan is not None
-        clock = self.snapshot.clock
+        snapshot = _rules_of(passage)
+        clock = snapshot.clock
         now = clock.monotonic()
         attempt.fault, attempt.ended, attempt.status = fault, now, fault.status
         situation = Situation(
@@ -311,15 +331,18 @@ class Gateway:
             renewed=renewed(attempt, exchange.attempts),
             too_small=too_small(exchange.attempts),
         )
-        step = next_step(plan, situation, self.snapshot.random)
+        step = next_step(plan, situation, snapshot.random)
         if step is not None and step.wait > 0 and not await unless_gone(passage, step.wait):
             return
         if step is not None:
             exchange.position = step.position
-            return await self._arm(passage, exchange)
+            await self._arm(passage, exchange)
+            assert exchange.attempt is not None
+            exchange.attempt.waited = step.wait
+            return
         outcome = conclude(plan, exchange.attempts, wall=clock.wall(), late=clock.monotonic() >= exchange.deadline)
         if isinstance(outcome, PassOn):
-            flow.response = bridge.pass_on(exchange, outcome.fault, self.snapshot.shared.doc_base)
+            flow.response = bridge.pass_on(exchange, outcome.fault, snapshot.shared.doc_base)
             exchange.refusal = Refusal("all_targets_failed", "passed on", status=flow.response.status_code)
         else:
             self._refuse(flow, exchange, outcome)
@@ -337,6 +360,10 @@ class Gateway:
                 return
 
     # A reply.
+
+    async def large_reply(self, read: Callable[[], None]) -> None:
+        """One that is collected is whole: undoing its encoding and reading it would take the loop's time."""
+        await asyncio.to_thread(read)
 
     @fail_closed
     def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -405,17 +432,28 @@ class Gateway:
             attempt.status = attempt.status or (status if exchange.refusal is None else None)
         self._read(passage, exchange)
         upstream_id = flow.response.headers.get("x-gateway-upstream-request-id") if flow.response is not None else None
-        summary = record(exchange, upstream_request_id=upstream_id)
+        summary = record(exchange, rules=_rules_of(passage).generation, upstream_request_id=upstream_id)
         self.metrics.observe(summary)
         self.records.offer(summary)
+        self.requests.ended(exchange, summary)
         if passage.body is not None:
             passage.body.close()
+        if (held := self.requests.find(exchange.id)) is None or held.exchange is None:
+            # The flow is in a cycle that the collector may come to hundreds of calls later.
+            exchange.raw = exchange.document = exchange.body = exchange.upstream = None
+        passage.snapshot = passage.reserve = None           # the flow may live on in mitmproxy's interfaces
 
     def _read(self, passage: Passage, exchange: Exchange) -> None:
         reader = passage.reader
         if reader is not None:
             exchange.served_model = reader.served_model
             exchange.usage.input, exchange.usage.output = reader.tokens_input, reader.tokens_output
+
+
+def _rules_of(passage: Passage) -> Snapshot:
+    """The rules that this request began with, whatever has been reloaded since."""
+    assert passage.snapshot is not None
+    return passage.snapshot
 
 
 def _too_large(limit: int) -> Refusal:

@@ -38,35 +38,41 @@ def patched_size(body: Body, patch: Patch | None) -> int:
 
 
 class MemoryBody:
-    """A body held as bytes."""
+    """A body held as bytes, in the pieces in which it came until somebody wants the whole."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "_pieces", "_size")
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, *pieces: bytes) -> None:
+        self._data = pieces[0] if len(pieces) == 1 else b""
+        self._pieces = pieces if len(pieces) > 1 else ()
+        self._size = sum(map(len, pieces))
 
     @property
     def size(self) -> int:
         """Bytes as they came."""
-        return len(self._data)
+        return self._size
 
     def raw(self) -> bytes:
-        """All of it, not copied."""
+        """All of it, not copied; but joined the first time, which takes a millisecond for each MiB."""
+        if self._pieces:
+            self._data = b"".join(self._pieces)     # frees other threads meanwhile, if it is long
+            self._pieces = ()
         return self._data
 
     def chunks(self, size: int = CHUNK, patch: Patch | None = None) -> Iterator[bytes]:
         """The bytes to send, at most `size` at once, none of them empty."""
         patched_size(self, patch)
+        data = self.raw()
         if patch is None:
-            yield from _cut(self._data, 0, len(self._data), size)
+            yield from _cut(data, 0, len(data), size)
         else:
-            yield from _cut(self._data, 0, patch.start, size)
+            yield from _cut(data, 0, patch.start, size)
             yield from _cut(patch.replacement, 0, len(patch.replacement), size)
-            yield from _cut(self._data, patch.end, len(self._data), size)
+            yield from _cut(data, patch.end, len(data), size)
 
     def close(self) -> None:
         """Let go of the bytes."""
-        self._data = b""
+        self._data, self._pieces, self._size = b"", (), 0
 
 
 class SpooledBody:

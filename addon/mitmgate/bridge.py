@@ -19,7 +19,7 @@ from mitmgate.exchange import Arrival, Exchange, Origin, Reply
 from mitmgate.runtime import Snapshot
 from mitmgate.stages.stamp import stamp
 from mitmgate.transport.passage import Passage, Permit, Tag
-from mitmgate.transport.tunnels import Tunnel
+from mitmgate.transport.tunnels import Tunnel, proxy_user
 
 _GATEWAYS_OWN: Final = frozenset(
     {
@@ -75,6 +75,7 @@ def arrival_of(flow: http.HTTPFlow, passage: Passage, tunnel: Tunnel | None, *, 
         client=client.peername[0] if client.peername else "",
         http_version=request.http_version,
         websocket=_is_websocket(request),
+        proxy_user=tunnel.user if tunnel is not None else proxy_user(request.headers.get("proxy-authorization")),
         local=client.sockname[0] if client.sockname else "",
     )
 
@@ -171,9 +172,12 @@ def permit_of(exchange: Exchange, passage: Passage, snapshot: Snapshot) -> Permi
     provider = attempt.target.provider
     asked = exchange.document or {}
     choices = plan.force.get("n", asked.get("n", plan.default.get("n")))
+    owner = None if provider.original else provider.name
+    proxy = snapshot.egress if provider.original else provider.proxy
+    ca = provider.ca or (snapshot.corporate_ca if proxy is not None else None)  # that proxy may look into TLS
     return Permit(
-        tag=Tag(upstream.origin, None if provider.original else provider.name, exchange.arrival.websocket),
-        proxy=snapshot.egress if provider.original else provider.proxy,
+        tag=Tag(upstream.origin, owner, exchange.arrival.websocket, ca, provider.client_cert),
+        proxy=proxy,
         deadlines=plan.deadlines,
         total_at=exchange.deadline,
         request=upstream,

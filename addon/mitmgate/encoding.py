@@ -204,20 +204,20 @@ class Decoder:
         """What `data` completes, perhaps nothing. Raises DecodingError or TooLarge."""
         self._taken += len(data)
         most = min(self._limit, max(FREE, self._ratio * self._taken))
-        out = io.BytesIO()  # gives its buffer away without a copy
-        try:
-            for piece in self._codec.steps(data):
-                self._given += len(piece)
-                if self._given > most:
-                    raise TooLarge(
-                        f"the decoded body is larger than {self._limit} bytes"
-                        if most == self._limit
-                        else f"the {self._encoding} body expands more than {self._ratio} times"
-                    )
-                out.write(piece)
-        except (zlib.error, brotli.error, zstandard.ZstdError) as error:
-            raise DecodingError(f"the body is not valid {self._encoding}") from error
-        return out.getvalue()
+        with io.BytesIO() as out:  # gives its buffer away without a copy; closed by an error too, whose traceback holds it
+            try:
+                for piece in self._codec.steps(data):
+                    self._given += len(piece)
+                    if self._given > most:
+                        raise TooLarge(
+                            f"the decoded body is larger than {self._limit} bytes"
+                            if most == self._limit
+                            else f"the {self._encoding} body expands more than {self._ratio} times"
+                        )
+                    out.write(piece)
+            except (zlib.error, brotli.error, zstandard.ZstdError) as error:
+                raise DecodingError(f"the body is not valid {self._encoding}") from error
+            return out.getvalue()
 
     def finish(self) -> bytes:
         """The rest, always empty for these codecs. Raises DecodingError if the stream did not come to its end.

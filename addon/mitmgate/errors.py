@@ -31,6 +31,7 @@ CODES: Final[Mapping[str, Code]] = {
     "invalid_api_key": Code(401, "authentication_error"),
     "tunnel_denied": Code(403, "permission_error"),
     "refused": Code(403, "permission_error"),
+    "model_not_allowed": Code(403, "permission_error"),
     "not_found": Code(404, _INVALID),
     "model_not_found": Code(404, _INVALID),
     "method_not_allowed": Code(405, _INVALID),

@@ -1,7 +1,8 @@
 """One request and its reply while they are alive, and the words that all floors share about them.
 
 `Exchange` is mutable, and each of its fields has one writer, named beside it. Everything else here is frozen. When the
-exchange ends, `Record` is made from it once; log, metrics and headers read the record and nothing else.
+exchange ends, `Record` is made from it once; log, metrics and headers read the record and nothing else. Records are named
+tuples: made for every exchange, a frozen dataclass of that many fields takes five times as long.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from mitmgate.errors import Fault, Refusal
+from mitmgate.globs import Globs
 
 
 class Origin(NamedTuple):
@@ -67,6 +69,10 @@ class Target:
     weight: float = 1.0
     priority: int = 0
     context_window: int | None = None       # tokens; None: unknown
+    base_model: str | None = None           # what a deployment really is
+    price: tuple[float, float] | None = None    # of the rules: USD per million tokens in and out
+    force: Mapping[str, Any] = field(default_factory=dict, hash=False)      # `set:` of this target, over the route's
+    default: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> str:
@@ -96,6 +102,55 @@ class RetryRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Allow:
+    """`allow:` of a project or policy: globs; None: anything."""
+
+    regions: Globs | None = None
+    providers: Globs | None = None
+    models: Globs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """`for:` of a policy: which targets it speaks of; None: any."""
+
+    zone: str | None = None
+    region: Globs | None = None
+    provider: Globs | None = None
+    model: Globs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A guardrail that is in force, who asks for it, and where that is written."""
+
+    guardrail: str
+    action: str | None                      # None: the guardrail's own
+    by: str                                 # "route drafts", "project support", "policy pii-stays-in"
+    where: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What a policy or a project demands of every target of an exchange, whoever named the target."""
+
+    name: str                               # "policy eu-only", "project support"
+    where: str | None                       # file:line
+    reach: Reach = Reach()
+    allow: Allow = Allow()
+    guardrails: tuple[Guarded, ...] = ()
+    refuse: tuple[int, str] | None = None   # status and message: what it reaches is not served
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A target of the route that is not in the plan, and why: written for operators."""
+
+    target: Target
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """The route that serves a request, with what its pattern captured filled in. Set once, by `match_route`."""
 
@@ -109,6 +164,9 @@ class Chosen:
     deadlines: Deadlines = Deadlines()
     force: Mapping[str, Any] = field(default_factory=dict)      # `set:`
     default: Mapping[str, Any] = field(default_factory=dict)    # `default:`
+    sticky: tuple[str, ...] = ()            # header:NAME, body:NAME, conversation: the first that is present decides
+    guardrails: tuple[Guarded, ...] = ()
+    refuse: tuple[int, str] | None = None   # `refuse:` status and message: this route serves nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +179,7 @@ class Plan:
     force: Mapping[str, Any] = field(default_factory=dict)      # `set:`
     default: Mapping[str, Any] = field(default_factory=dict)    # `default:`
     names_model: bool = False               # the request asks for a model, so that a 404 means the target lacks it
+    dropped: tuple[Dropped, ...] = ()       # the route's other targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +196,7 @@ class Arrival:
     client: str                             # the client's address, textual, no port
     http_version: str
     websocket: bool = False
+    proxy_user: str | None = None           # the name in Proxy-Authorization, of this request or of its tunnel
     local: str = ""                         # the address of ours that the client connected to, textual, no port
 
 
@@ -149,12 +209,12 @@ class Endpoint:
     suffix: str                             # what follows the API's base: "/chat/completions"
     model: str | None = None                # where the path names it (Azure deployments)
     default_total: float = 600.0            # seconds, where no rule says otherwise: 60 on /api/v1
-    content: Literal["json", "multipart", "any"] = "any"    # what a body must be
+    content: Literal["json", "multipart", "any", "none"] = "any"    # what a body must be
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one target. Opened by `translate`, completed by the addon when it ended."""
+    """One try at one target. Opened by `translate`, completed by the layer or the addon when it ended."""
 
     number: int
     target: Target
@@ -163,6 +223,12 @@ class Attempt:
     status: int | None = None
     fault: Fault | None = None
     secret: str | None = field(default=None, repr=False)    # what it was authorised with; for Credential.rejected
+    waited: float = 0.0                     # seconds of back-off before it; set by the addon
+    asked: float | None = None              # monotonic: the layer asked for a connection; these five are set by the layer
+    connected: float | None = None          # the connection was made; None: it was there already
+    secured: float | None = None            # its TLS handshake was done
+    first_byte: float | None = None         # the reply's head came
+    first_content: float | None = None      # the commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +287,14 @@ class Exchange:
     stream: bool = False                                # the client asked for an event stream; set by read_request
     requested_model: str | None = None                  # the client's; set by read_request
     model_span: tuple[int, int] | None = None           # where a multipart body names it, bytes; set by read_request
+    delimiter: bytes | None = None                      # that begins a multipart body and each part; set by read_request
     held_bytes: int = 0                                 # of the bytes in flight; written by Services.reserve
+    project: str = "unknown"                            # whose call it is; set by identify
+    tenant: str | None = None                           # set by identify
+    task: str | None = None                             # X-GateFlow-Task-Type; set by identify
+    tags: Mapping[str, str] = field(default_factory=dict)   # set by identify
+    model: str | None = None                            # `requested_model` after `aliases:`; set by match_route
+    constraints: tuple[Constraint, ...] = ()            # of policies and project; set by match_route
     raw: bytes | None = None                            # the JSON body as it came, decoded; set by read_request
     chosen: Chosen | None = None                        # the route; set by match_route
     plan: Plan | None = None                            # set by plan_targets
@@ -237,6 +310,9 @@ class Exchange:
     usage: Usage = field(default_factory=Usage)         # set by the addon, from the reader
     first_content: float | None = None                  # monotonic; set by the addon at the commit
     ended: float | None = None                          # monotonic; set by the addon
+    head: float | None = None                           # monotonic; its head was dealt with, a body may come; set by the addon
+    whole: float | None = None                          # monotonic; its body was there; set by the addon
+    stage_seconds: dict[str, float] = field(default_factory=dict)   # by stage, all attempts; written by pipeline.execute
 
     @property
     def attempt(self) -> Attempt | None:
@@ -244,8 +320,7 @@ class Exchange:
         return self.attempts[-1] if self.attempts else None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(NamedTuple):
     """One try, as a record tells it."""
 
     provider: str
@@ -254,13 +329,44 @@ class AttemptRecord:
     reason: str | None                      # ours, safe to show
     status: int | None
     milliseconds: int
+    wait_ms: int = 0                        # of back-off before it
+    connect_ms: int | None = None           # from its start, as the next three; None: not known, or not so far
+    tls_ms: int | None = None
+    first_byte_ms: int | None = None
+    first_content_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class SkippedRecord(NamedTuple):
+    """A target of the route that was not in the plan, as a record tells it."""
+
+    target: str                             # provider/model
+    reason: str
+
+
+class GuardrailRecord(NamedTuple):
+    """A guardrail that was in force, as a record tells it."""
+
+    name: str
+    action: str | None                      # None: the guardrail's own
+    outcome: str | None = None              # None: it was not run
+
+
+class Billing(NamedTuple):
+    """What the cost of an exchange is worked out from, off the request path (`telemetry.costs`)."""
+
+    provider: str
+    dialect: str
+    host: str
+    models: tuple[str, ...]                 # what the price may be listed under, the surest first
+    base_model: str | None = None           # what a deployment really is, by the rules
+    price: tuple[float, float] | None = None    # of the rules: USD per million tokens in and out
+
+
+class Record(NamedTuple):
     """The frozen summary of a finished exchange. No user text, no secrets.
 
-    Names that the client chose (`requested_model`) are cleaned by `telemetry.records` before they are written.
+    Names that the client chose (`requested_model`, `tags`) are cleaned by `telemetry.records` before they are written. What
+    stands in no line: `billing`, from which the line's costs are worked out.
     """
 
     id: str
@@ -269,6 +375,7 @@ class Record:
     operation: str
     method: str
     client: str
+    rules: int                              # generation of the rules that served it
     route: str | None
     requested_model: str | None             # the client's
     target_model: str | None                # asked for, after routing
@@ -287,3 +394,19 @@ class Record:
     first_content_ms: int | None            # to the commit
     request_bytes: int
     upstream_request_id: str | None
+    project: str = "unknown"
+    tenant: str | None = None
+    task: str | None = None                 # the client's
+    tags: tuple[tuple[str, str], ...] = ()  # the client's
+    alias: str | None = None                # the model that an alias stood for
+    where: str | None = None                # file:line of the route; None: it is built in
+    skipped: tuple[SkippedRecord, ...] = ()
+    policies: tuple[str, ...] = ()          # in force, by name; projects that demand something too
+    guardrails: tuple[GuardrailRecord, ...] = ()
+    cache: Literal["HIT", "MISS", "BYPASS"] = "BYPASS"
+    stages: tuple[tuple[str, float], ...] = ()  # milliseconds by stage, over all attempts
+    own_ms: float = 0.0                     # the gateway's own: what is neither of the next three
+    body_ms: int = 0                        # waiting for the request's body
+    wait_ms: int = 0                        # back-off
+    upstream_ms: int = 0                    # attempts, connects included
+    billing: Billing | None = None

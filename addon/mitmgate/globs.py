@@ -28,6 +28,11 @@ class Glob:
         """Whether it names exactly one text."""
         return len(self.pieces) == 1 and "?" not in self.text
 
+    @property
+    def prefix(self) -> str:
+        """The literal text that everything begins with that it matches."""
+        return self.pieces[0].split("?")[0]
+
     def match(self, subject: str) -> str | None:
         """Compare the whole of `subject`, case counts."""
         first, *rest = self.pieces
@@ -70,6 +75,9 @@ class Globs:
 
     literals: frozenset[str]
     patterns: tuple[Glob, ...]
+
+    def __str__(self) -> str:
+        return ", ".join((*sorted(self.literals), *(glob.text for glob in self.patterns)))
 
     @classmethod
     def parse(cls, texts: tuple[str, ...]) -> "Globs":

@@ -4,7 +4,8 @@ Theory of operation. The server behind parses the same bytes with its own parser
 the one it will read is a hole. So this reader accepts only what all parsers read alike (RFC 2046, section 5.1 and
 RFC 7578, strictly) and refuses the rest: line ends other than CRLF around a boundary, text before the first or after
 the last one, folded or doubled headers, a name given twice, encoded or nested parts. The body is walked from boundary
-to boundary with `find`; only headers and wanted values are copied out.
+to boundary with `find`; only headers and wanted values are copied out. A form that is accepted begins with its boundary,
+so that a field which it lacks is put before its first byte.
 """
 
 import mmap
@@ -47,7 +48,7 @@ def find_fields(body: bytes | mmap.mmap, content_type: str, names: Container[str
     `content_type` is the request's header. `names` are in lower case: a name that differs from one of them only
     by case, by spaces around it or by a final [] is refused.
     """
-    delimiter = b"--" + _boundary(content_type)
+    delimiter = delimiter_of(content_type)
     if body[: len(delimiter)] != delimiter:
         raise MultipartError("the form must begin with its boundary")
     found: dict[str, Field] = {}
@@ -91,14 +92,23 @@ def find_fields(body: bytes | mmap.mmap, content_type: str, names: Container[str
     raise MultipartError(f"the form has more than {MAX_PARTS} parts")
 
 
-def _boundary(content_type: str) -> bytes:
+def delimiter_of(content_type: str) -> bytes:
+    """What each part of a form begins with: two dashes and the boundary. Raises MultipartError."""
     kind, parameters = _parse(content_type, "the Content-Type")
     if kind != "multipart/form-data":
         raise MultipartError("the content type must be multipart/form-data")
     boundary = parameters.get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
         raise MultipartError("the Content-Type needs a boundary of 1 to 70 characters that RFC 2046 allows")
-    return boundary.encode()
+    return b"--" + boundary.encode()
+
+
+def text_part(delimiter: bytes, name: str, value: str) -> bytes:
+    """One field as a part of its own, to be put before the first byte of a form that `find_fields` accepts.
+
+    `name` needs no quoting; `value` has no line's end, and the delimiter does not occur in it.
+    """
+    return b'%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (delimiter, name.encode(), value.encode())
 
 
 def _part(block: bytes) -> tuple[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The benchmark runs, all of it, and its counts add up. What it measures is never a reason to fail."""
+"""The benchmarks run, all of them, and their counts add up. What they measure is never a reason to fail."""
 
 import json
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from rig.attacks import ATTACKS
 
 BENCH = Path(__file__).resolve().parents[2] / "bench" / "gateway.py"
 
@@ -45,3 +47,38 @@ def test_every_figure_is_produced_and_the_counts_agree(tmp_path: Path) -> None:
     for ratio in ("mitmgate-reverse / mitmdump-reverse", "mitmgate-direct / mitmdump-reverse",
                   "mitmgate-tls / mitmdump-tls"):
         assert ratio in done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_a_siege_of_three_seconds(tmp_path: Path) -> None:
+    """The good client's calls succeed, each attack is made, and every figure is there."""
+    answer = tmp_path / "siege.json"
+    done = subprocess.run([sys.executable, str(BENCH.with_name("siege.py")), "--seconds", "3", "--json", str(answer)],
+                          capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    peace, siege, again = json.loads(answer.read_text())["phases"]
+    assert set(siege["made"]) == {"idle", *(attack.__name__ for attack in ATTACKS)}
+    assert min(siege["made"].values()) > 0
+    assert peace["made"] == again["made"] == {}
+    for phase in (peace, siege, again):
+        assert set(phase["felt"]) == {"direct", "intercepted", "new connection"}
+        for felt in phase["felt"].values():
+            assert felt["calls"] > 0
+            assert felt["failures"] == {}
+            assert 0 < felt["p50"] <= felt["p99"] <= felt["most"]
+        assert phase["lag"]["probes"] > 0
+        assert phase["lag"]["failures"] == 0
+
+
+@pytest.mark.timeout(120)
+def test_every_bomb_once(tmp_path: Path) -> None:
+    """Refused, each of them, from either side."""
+    answer = tmp_path / "bombs.json"
+    done = subprocess.run([sys.executable, str(BENCH.with_name("bombs.py")), "--quick", "--json", str(answer)],
+                          capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    costs = json.loads(answer.read_text())["costs"]
+    assert len({(cost["case"]["side"], cost["case"]["body"], cost["case"]["encoding"]) for cost in costs}) == 12
+    for cost in costs:
+        assert cost["answers"] == {str(cost["case"]["status"]): 1}
+        assert cost["lag"]["probes"] > 0

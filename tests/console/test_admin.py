@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import logging
 import socket
@@ -16,11 +15,12 @@ from mitmgate.console.admin import AdminServer, Readiness
 from mitmgate.errors import CODES
 from mitmgate.exchange import Record
 from mitmgate.telemetry.metrics import Metrics
+from mitmgate.transport.reload import Outcome
 
 READY = Readiness(ready=True, version="1.2.3", ca="AB:CD", rules=4, warnings=("provider azure is inactive",))
 
 RECORD = Record(
-    id="01J", at=1738324800.0, way="direct", operation="chat", method="POST", client="127.0.0.1", route=None,
+    id="01J", at=1738324800.0, way="direct", operation="chat", method="POST", client="127.0.0.1", rules=1, route=None,
     requested_model=None, target_model=None, served_model=None, provider=None, stream=True, status=200, code=None,
     broken=None, attempts=(), fallback_from=None, retries=0, tokens_input=1, tokens_output=1, milliseconds=1,
     first_content_ms=1, request_bytes=1, upstream_request_id=None,
@@ -308,7 +308,7 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
     models = ["m" * 3000 + str(number) for number in range(100)]
     metrics = Metrics("1", known_models=models)
     for model in models:
-        metrics.observe(dataclasses.replace(RECORD, target_model=model))
+        metrics.observe(RECORD._replace(target_model=model))
     server = AdminServer(State(), metrics, connection_seconds=1.0)
     address = await server.start("127.0.0.1", 0)
     loop = asyncio.get_running_loop()
@@ -371,3 +371,63 @@ async def test_a_port_that_is_taken_is_said() -> None:
     async with running() as (_, port):
         with pytest.raises(OSError, match="in use"):
             await AdminServer(State(), Metrics("1")).start("127.0.0.1", port)
+
+
+class Rules:
+    """What a reload comes to; counts how often it was asked for."""
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        self.outcome = outcome
+        self.asked = 0
+
+    async def __call__(self) -> Outcome | None:
+        self.asked += 1
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "document"),
+    [
+        (Outcome("accepted", 5), 200, {"rules": 5, "changed": True}),
+        (Outcome("unchanged", 4), 200, {"rules": 4, "changed": False}),
+        (
+            Outcome("rejected", 4, ("rules.yaml:3:1: routs: unknown key",)), 422,
+            {"rules": 4, "changed": False, "problems": ["rules.yaml:3:1: routs: unknown key"]},
+        ),
+    ],
+)  # fmt: skip
+async def test_a_reload_is_answered(outcome: Outcome, status: int, document: dict[str, object]) -> None:
+    rules = Rules(outcome)
+    async with running(reload=rules) as (_, port):
+        answer = await ask(port, "/reload", method="POST", **{"x-mitmgate": "reload"})
+    assert (answer.status, json.loads(answer.body), rules.asked) == (status, document, 1)
+
+
+async def test_a_reload_before_there_are_rules() -> None:
+    async with running(reload=Rules(None)) as (_, port):
+        assert (await ask(port, "/reload", method="POST", **{"x-mitmgate": "reload"})).status == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "host", "headers", "status"),
+    [
+        ("POST", "127.0.0.1", {}, 403),                                                 # a form of a web page can do this
+        ("POST", "127.0.0.1", {"x-mitmgate": "1"}, 403),
+        ("POST", "127.0.0.1", {"content-type": "text/plain"}, 403),
+        ("POST", "127.0.0.1", {"x-mitmgate": "reload", "Origin": "https://evil.example"}, 403),
+        ("POST", "127.0.0.1", {"x-mitmgate": "reload", "Origin": "null"}, 403),
+        ("POST", "127.0.0.1", {"x-mitmgate": "reload", "Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", "127.0.0.1", {"x-mitmgate": "reload", "Sec-Fetch-Site": "same-site"}, 403),
+        ("POST", "rebound.example", {"x-mitmgate": "reload"}, 421),
+        ("GET", "127.0.0.1", {"x-mitmgate": "reload"}, 405),
+        ("OPTIONS", "127.0.0.1", {"Origin": "https://evil.example", "Access-Control-Request-Headers": "x-mitmgate"}, 403),
+        ("OPTIONS", "127.0.0.1", {}, 405),
+    ],
+)
+async def test_no_web_page_reloads(method: str, host: str, headers: dict[str, str], status: int) -> None:
+    """THREATS, row 14: a page can send what needs no preflight, and there is no answer to a preflight."""
+    rules = Rules(Outcome("accepted", 5))
+    async with running(reload=rules) as (_, port):
+        answer = await ask(port, "/reload", method=method, host=host, **headers)
+    assert (answer.status, rules.asked) == (status, 0)
+    assert not any(name.lower().startswith("access-control-") for name in answer.headers)

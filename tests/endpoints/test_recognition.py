@@ -50,6 +50,10 @@ ROWS = [
     ("POST", "/assistants", "other", "any"),
     ("POST", "/threads/t/messages", "other", "any"),
     ("GET", "/vector_stores", "other", "any"),
+    ("GET", "/chat/completions", "other", "none"),
+    ("GET", "/chat/completions/c", "other", "any"),
+    ("POST", "/chat/completions/c", "other", "any"),
+    ("DELETE", "/chat/completions/c", "other", "any"),
     ("GET", "/chat/completions/c/messages", "other", "any"),
     ("POST", "/chat", "other", "any"),
     ("POST", "/modelsx", "other", "any"),
@@ -97,15 +101,34 @@ def test_paths_of_no_api_are_none(path: str) -> None:
     assert endpoint_of(path, "POST") is None
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "post"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "post", "get"])
 @pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/api/v1/embeddings", "/openai/v1/audio/speech", "/openai/deployments/m/chat/completions"]
-)
-def test_a_wrong_method_is_refused_with_the_right_one(path: str, method: str) -> None:
+    ("path", "allowed"),
+    [
+        ("/v1/chat/completions", "GET, POST"), ("/openai/v1/chat/completions", "GET, POST"), ("/api/v1/embeddings", "POST"),
+        ("/openai/v1/audio/speech", "POST"), ("/openai/deployments/m/chat/completions", "POST"),
+    ],
+)  # fmt: skip
+def test_a_wrong_method_is_refused_with_the_right_ones(path: str, allowed: str, method: str) -> None:
     with pytest.raises(Refusal) as caught:
         endpoint_of(path, method)
     assert (caught.value.code, caught.value.status) == ("method_not_allowed", 405)
-    assert caught.value.headers == {"allow": "POST"}
+    assert caught.value.headers == {"allow": allowed}
+    assert str(caught.value).endswith(f"use {allowed.replace(', ', ' or ')}.")
+
+
+@pytest.mark.parametrize("suffix", sorted({suffix for _, suffix, _, content in ROWS if content in ("json", "multipart")}))
+@pytest.mark.parametrize("prefix", [*PREFIXES, "/openai/deployments/m"])
+def test_what_no_api_lists_is_refused(prefix: str, suffix: str) -> None:
+    """Of the paths that take a POST only stored chat completions can be listed, and not a deployment's; nothing is said
+    of `/responses`, which passes whatever the method."""
+    lists = suffix == "/responses" or (suffix == "/chat/completions" and prefix in PREFIXES)
+    if lists:
+        assert endpoint_of(prefix + suffix, "GET") is not None
+        return
+    with pytest.raises(Refusal) as caught:
+        endpoint_of(prefix + suffix, "GET")
+    assert (caught.value.code, caught.value.headers) == ("method_not_allowed", {"allow": "POST"})
 
 
 @pytest.mark.parametrize(
@@ -134,10 +157,11 @@ LETTERS = st.sampled_from([suffix for _, suffix, _, _ in ROWS]).flatmap(
 @given(LETTERS, st.sampled_from(sorted(PREFIXES)), st.sampled_from(["GET", "POST"]))
 def test_no_spelling_walks_past_a_governed_operation(spelled: str, prefix: str, method: str) -> None:
     """A path that means a row of the table to a server that folds case is that row or a refusal, never `other`."""
-    governed = {suffix: operation for _, suffix, operation, _ in ROWS}
+    governed = {suffix.lower(): operation for _, suffix, operation, _ in ROWS}
+    governed["/chat/completions"] = "chat" if method == "POST" else "other"
     try:
         endpoint = endpoint_of(normalise(prefix + spelled)[0], method)
     except Refusal:
         return
     assert endpoint is not None
-    assert endpoint.operation == next(operation for suffix, operation in governed.items() if suffix.lower() == spelled.lower())
+    assert endpoint.operation == governed[spelled.lower()]

@@ -1,9 +1,13 @@
 """Every path of the OpenAI API passes to a provider of its dialect; what a path, a body or a dialect decides on the way."""
 
+import io
 import json
+import random
+from contextlib import ExitStack, closing
 
 import httpx
 import pytest
+from werkzeug.formparser import parse_form_data
 
 from rig import behaviours as does
 from rig.gateway import Gateway
@@ -20,6 +24,9 @@ PATHS = (
     ("POST", "/moderations", {**MODEL, "input": "hello"}, "moderation"),
     ("POST", "/moderations", {"input": "hello"}, "moderation"),
     ("POST", "/responses", {**MODEL, "input": "hello"}, "responses"),
+    ("GET", "/chat/completions?model=asked&limit=2&metadata[a]=b", None, "other"),
+    ("GET", "/chat/completions/chatcmpl-1", None, "other"),
+    ("DELETE", "/chat/completions/chatcmpl-1", None, "other"),
     ("GET", "/responses/resp_1", None, "responses"),
     ("DELETE", "/responses/resp_1", None, "responses"),
     ("POST", "/responses/resp_1/cancel", {}, "responses"),
@@ -52,6 +59,7 @@ def gate(shared_gateway: StartGateway, server: Upstream) -> Gateway:
         {"name": "renamed", "match": {"model": "from/*"}, "targets": [{"provider": "up", "model": "to-$1"}]},
         {"name": "set", "match": {"model": "tuned"}, "targets": [{"provider": "up"}], "set": {"temperature": 0.25},
          "default": {"seed": 7}},
+        {"name": "formed", "match": {"header": {"x-form": "*"}}, "targets": [{"provider": "up", "model": "whisper-large"}]},
         {"name": "rest", "targets": [{"provider": "up"}]},
     ]
     return shared_gateway({"providers": {"up": provider, "claude": claude}, "routes": routes})
@@ -83,11 +91,56 @@ def test_a_multipart_form_is_routed_by_its_model(gate: Gateway, server: Upstream
     assert b"RIFF\r\n--x" in server.requests[-1].body
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_another_method_is_refused(gate: Gateway, method: str) -> None:
-    reply = call(gate, method, "/v1/chat/completions")
+@pytest.mark.parametrize("size", [100, 3 << 20], ids=["in memory", "spooled"])
+@pytest.mark.parametrize("path", ["/audio/transcriptions", "/images/edits"])
+def test_a_form_that_names_no_model_gets_the_targets(gate: Gateway, server: Upstream, path: str, size: int) -> None:
+    """At each attempt, and read by a server's own parser."""
+    content = random.Random(size).randbytes(size)
+    server.script(does.status(503), does.echo())
+    form = {"files": {"file": ("a.wav", content)}, "data": {"language": "de"}}
+    reply = call(gate, "POST", "/v1" + path, headers={"x-form": "1"}, **form)
+    assert (reply.status_code, reply.headers["x-gateway-attempts"]) == (200, "2")
+    assert len(server.requests) == 2
+    for request in server.requests:
+        assert form_of(request) == ([("model", "whisper-large"), ("language", "de")], {"file": content})
+    told = gate.record(reply.headers["x-gateway-request-id"])
+    assert (told["requested_model"], told["target_model"]) == (None, "whisper-large")
+
+
+def form_of(request: does.Request) -> tuple[list[tuple[str, str]], dict[str, bytes]]:
+    """The fields and the files of a form, as Werkzeug reads them."""
+    environ = {
+        "wsgi.input": io.BytesIO(request.body), "REQUEST_METHOD": "POST", "CONTENT_TYPE": request.header("content-type"),
+        "CONTENT_LENGTH": request.header("content-length"),
+    }  # fmt: skip
+    _, fields, files = parse_form_data(environ, silent=False)
+    with ExitStack() as opened:
+        read = {name: opened.enter_context(closing(file)).read() for name, file in files.items(multi=True)}
+    return list(fields.items(multi=True)), read
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/chat/completions", "GET, POST"), ("DELETE", "/chat/completions", "GET, POST"), ("GET", "/embeddings", "POST"),
+        ("GET", "/completions", "POST"), ("GET", "/audio/transcriptions", "POST"),
+    ],
+)  # fmt: skip
+def test_another_method_is_refused(gate: Gateway, server: Upstream, method: str, path: str, allowed: str) -> None:
+    server.forget()
+    reply = call(gate, method, "/v1" + path)
     assert (reply.status_code, reply.json()["error"]["code"]) == (405, "method_not_allowed")
-    assert reply.headers["allow"] == "POST"
+    assert reply.headers["allow"] == allowed
+    assert server.untouched
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/chat/completions/"])
+def test_a_list_takes_no_body(gate: Gateway, server: Upstream, path: str) -> None:
+    """A chat in it would go by the rules of a list, to a server that may take it for a chat."""
+    server.forget()
+    reply = call(gate, "GET", "/v1" + path, CHAT, headers={"x-http-method-override": "POST"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_request")
+    assert server.untouched
 
 
 def test_azures_paths_name_the_model(gate: Gateway, server: Upstream) -> None:

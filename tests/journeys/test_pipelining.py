@@ -40,20 +40,3 @@ def test_an_upgrade_that_is_no_handshake_opens_nothing(gateway: StartGateway, up
         )
     assert reply.status_code == 200
     assert all(name != b"upgrade" for name, _ in server.requests[0].headers)
-
-
-async def test_a_body_that_never_ends_gives_its_place_back(
-    gateway: StartGateway, upstream: StartUpstream, wires: Wires
-) -> None:
-    """No piece for 30 s: refused, recorded, and nothing went upstream."""
-    server = upstream(does.ok())
-    provider = {"dialect": "openai", "base_url": f"http://127.0.0.1:{server.port}/v1"}
-    gate = gateway({"providers": {"up": provider}, "routes": [{"name": "all", "targets": [{"provider": "up"}]}]})
-    client = await wires.direct(gate)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {gate.authority}\r\ncontent-type: application/json\r\n"
-    client.writer.write(head.encode() + b"content-length: 100\r\n\r\n{")
-    answer = await client.reply(45)
-    assert answer.status == 504
-    assert json.loads(answer.body)["error"]["code"] == "deadline_exceeded"
-    assert [record["status"] for record in gate.records(1)] == [504]
-    assert server.untouched

@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -31,8 +31,22 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def answers(port: int, log: Path) -> bool:
+    """The port listens before the script has put the gateway in; what was connected till then is not served."""
+    with contextlib.suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=1) as client:
+        return client.get(f"http://127.0.0.1:{port}/v1/models").status_code == 200
+    return False
+
+
+def refuses(port: int, log: Path) -> bool:
+    """It has said why it does not start."""
+    return "does not start" in log.read_text()
+
+
 @contextlib.contextmanager
-def stock(program: str, folder: Path, rules: str, *options: str) -> Iterator[tuple[str, Path]]:
+def stock(
+    program: str, folder: Path, rules: str, *options: str, until: Callable[[int, Path], bool] = answers
+) -> Iterator[tuple[str, Path]]:
     """A stock mitmproxy program with the script; gives its base URL and its log."""
     confdir, rules_dir, port = folder / "conf", folder / "rules", free_port()
     confdir.mkdir(mode=0o700)
@@ -46,11 +60,10 @@ def stock(program: str, folder: Path, rules: str, *options: str) -> Iterator[tup
     with log.open("wb") as out:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={"HOME": str(folder)})
     try:
-        end = time.monotonic() + 20
-        while not listens(port):
+        end = time.monotonic() + 30
+        while not (listens(port) and until(port, log)):
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.1)
-        time.sleep(1)
         yield f"http://127.0.0.1:{port}/v1", log
     finally:
         child.terminate()
@@ -86,7 +99,7 @@ def test_a_failed_target_and_a_stream(program: str, tmp_path: Path, upstream: St
 
 def test_broken_rules_let_nothing_through(tmp_path: Path, upstream: StartUpstream) -> None:
     server = upstream(does.ok())
-    with stock("mitmdump", tmp_path, "version: 1\nroots: []\n", "-q") as (base_url, log):
+    with stock("mitmdump", tmp_path, "version: 1\nroots: []\n", "-q", until=refuses) as (base_url, log):
         proxy = base_url.removesuffix("/v1")
         with httpx.Client(proxy=proxy, trust_env=False, timeout=2) as client, pytest.raises(httpx.HTTPError):
             client.post(f"http://127.0.0.1:{server.port}/v1/chat/completions", json=CHAT)
@@ -109,7 +122,8 @@ def test_interception_inside_a_stock_mitmproxy(tmp_path: Path, upstream: StartUp
 
 def test_all_interfaces_need_the_rules_word(tmp_path: Path, upstream: StartUpstream) -> None:
     server = upstream(does.ok())
-    with stock("mitmdump", tmp_path, rules(server.port, server.port), "-q", "--listen-host", "0.0.0.0") as (base_url, log):
+    text = rules(server.port, server.port)
+    with stock("mitmdump", tmp_path, text, "-q", "--listen-host", "0.0.0.0", until=refuses) as (base_url, log):
         with httpx.Client(trust_env=False, timeout=2) as client, pytest.raises(httpx.HTTPError):
             client.post(f"{base_url}/chat/completions", json=CHAT)
         assert "would let anybody call" in log.read_text()

@@ -154,8 +154,25 @@ def test_the_clients_own_credential(house: House) -> None:
 
 def test_paths_are_relative_to_the_rules(house: House) -> None:
     found = house.provider("mine: {base_url: 'https://x.example', ca: certs/ca.pem, client_cert: ../me.pem}")
-    assert found.ca == str(house.folder.resolve() / "certs" / "ca.pem")
-    assert found.client_cert == str(house.folder.resolve().parent / "me.pem")
+    assert found.ca == str(house.folder.absolute() / "certs" / "ca.pem")
+    assert found.client_cert is not None
+    assert Path(found.client_cert).resolve() == house.folder.resolve().parent / "me.pem"
+
+
+def test_links_in_a_path_are_followed_when_it_is_used(house: House) -> None:
+    """A Kubernetes volume: `key` leads through `..data`, which turns to a new folder when the secret is renewed."""
+    for version in ("one", "two"):
+        (house.folder / f"..{version}").mkdir()
+        (house.folder / f"..{version}" / "key").write_text(f"sk-{version}")
+    (house.folder / "..data").symlink_to("..one")
+    (house.folder / "key").symlink_to("..data/key")
+    found = house.provider("mine: {base_url: 'https://x.example', credential: {file: key}}").credential
+    assert found is not None
+    assert found.secret() == "sk-one"
+    (house.folder / "..new").symlink_to("..two")
+    (house.folder / "..new").rename(house.folder / "..data")
+    found.rejected("sk-one")
+    assert found.secret() == "sk-two"
 
 
 def test_header_names_are_lower_case(house: House) -> None:

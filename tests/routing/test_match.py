@@ -8,7 +8,8 @@ import pytest
 
 from mitmgate.exchange import Chosen
 from mitmgate.globs import Globs
-from mitmgate.routing.match import Asked, Match, Route, first_match
+from mitmgate.routing.match import Asked, Match
+from mitmgate.routing.table import Route, RouteTable
 
 ASKED = Asked(
     host="api.openai.com",
@@ -105,7 +106,7 @@ def test_the_first_match_wins() -> None:
         route("mini", Match(model=globs("*-mini"))),
         route("all", Match()),
     )
-    assert first_match(routes, ASKED) == (routes[1], "gpt-4o")
-    assert first_match(routes, replace(ASKED, model=None)) == (routes[2], "")
-    assert first_match(routes[:1], ASKED) is None
-    assert first_match((), ASKED) is None
+    assert RouteTable(routes, {}, {}).choose(ASKED, direct=False) == routes[1].chosen
+    assert RouteTable(routes, {}, {}).choose(replace(ASKED, model=None), direct=False) == routes[2].chosen
+    assert RouteTable(routes[:1], {}, {}).choose(ASKED, direct=False) is None
+    assert RouteTable((), {}, {}).choose(ASKED, direct=False) is None

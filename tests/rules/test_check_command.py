@@ -13,6 +13,11 @@ from mitmgate.cli import check
 from mitmgate.rules.editors import json_schema
 
 
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+
+
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
     check.add_arguments(parser)
@@ -26,7 +31,7 @@ BAD = "version: 1\nroutes: [{name: a, targets: [{provider: openai}], retry: {max
 def test_valid_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     assert run(str(tmp_path)) == 0
-    assert capsys.readouterr() == ("rules are valid: 2 providers, 1 routes\n", "")
+    assert capsys.readouterr() == ("rules are valid: 2 providers, 1 route\n", "")
 
 
 def test_invalid_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,16 +55,36 @@ def test_answers_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     }
     (tmp_path / "a.yaml").write_text(GOOD)
     assert run("--json", str(tmp_path)) == 0
-    assert orjson.loads(capsys.readouterr().out) == {"valid": True, "problems": [], "providers": 2, "routes": 1}
+    assert orjson.loads(capsys.readouterr().out) == {
+        "valid": True, "problems": [], "warnings": [],
+        "counts": {"problems": 0, "warnings": 0, "providers": 2, "routes": 1},
+    }
 
 
-@pytest.mark.parametrize("name", ["missing", "a.yaml"])
-def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    (tmp_path / "a.yaml").write_text(GOOD)
-    assert run(str(tmp_path / name)) == 2
-    assert capsys.readouterr().err == f"check: {tmp_path / name} is not a folder\n"
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("providers: {openai: {}}\nroutes: [{name: a, targets: [{provider: openai}]}]\n", "1 provider, 1 route"),
+        ("providers: {openai: {}, groq: {}}\n", "2 providers, 0 routes"),
+    ],
+)
+def test_it_counts_as_people_do(tmp_path: Path, capsys: pytest.CaptureFixture[str], rules: str, told: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"version: 1\n{rules}")
+    assert run(str(tmp_path)) == 0
+    assert capsys.readouterr().out == f"rules are valid: {told}\n"
+
+
+def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD)
+    assert run(str(file)) == 2
+    assert capsys.readouterr().err == f"mitmgate check: {file} is a file; give the folder that holds it: {tmp_path}\n"
+    assert run(str(tmp_path / "missing")) == 2
+    assert capsys.readouterr().err == f"mitmgate check: there is no folder {tmp_path / 'missing'}\n"
     assert run() == 2
-    assert capsys.readouterr().err == "check: name the folder of rules\n"
+    assert capsys.readouterr().err == "mitmgate check: name the folder of rules: mitmgate check DIR\n"
+    assert run("--requests", "r.json", str(tmp_path)) == 2
+    assert capsys.readouterr().err == "mitmgate check: --requests goes with --diff OLD NEW\n"
 
 
 def test_the_schema_command(capsys: pytest.CaptureFixture[str]) -> None:

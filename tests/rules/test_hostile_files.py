@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 
 from mitmgate.rules.files import LARGEST, MOST_FILES
 from mitmgate.rules.loader import load
-from mitmgate.rules.nodes import compose
-from mitmgate.rules.positions import RulesError
+from mitmgate.rules.nodes import MOST_NODES, SLOW_LARGEST, SLOW_MOST_NODES, compose
+from mitmgate.rules.positions import MOST_PROBLEMS, RulesError
 
 # CPU seconds of this thread, the best of `TURNS`: a busy neighbour on the same core slows a turn, it never speeds one up.
 BOUND = 1.0
@@ -22,6 +22,15 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(8)
 )
 ROOM = LARGEST - 32
+NODES = MOST_NODES - 20
+START = "version: 1\nproviders: {openai: }\nroutes:\n"
+
+
+def many(piece: str, values: int) -> str:
+    """`piece`, which is so many values, as often as a file may hold it; a `%d` in it is its number."""
+    times = min(NODES // values, (ROOM - len(START)) // (len(piece) + 4))
+    return "".join(piece.replace("%d", str(number)) for number in range(times))
+
 
 TOO_MUCH = {
     "aliases": (BOMB, "5:8: e[0]: aliases repeat more than 10,000 values"),
@@ -29,16 +38,39 @@ TOO_MUCH = {
         "a: &a [[[[[[[[[[[[[[[[x]]]]]]]]]]]]]]]]\nb: [[[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]]\n",
         "2:20: b" + "[0]" * 16 + ": more than 32 levels deep",
     ),
-    "size": ("a: " + "x" * LARGEST, "1:1: the file is larger than 256 KiB: split it"),
-    "five MiB": ("#" * (5 << 20), "1:1: the file is larger than 256 KiB: split it"),
-    "open brackets": ("[" * ROOM, "1:34: more than 32 levels deep"),
-    "open braces": ("{a: " * (ROOM // 4), "1:133: more than 32 levels deep"),
+    "size": ("a: " + "x" * LARGEST, "1:1: the file is larger than 1024 KiB: split it"),
+    "five MiB": ("#" * (5 << 20), "1:1: the file is larger than 1024 KiB: split it"),
+    "open brackets": ("[" * ROOM, "1:33: " + "[0]" * 32 + ": more than 32 levels deep"),
+    "open braces": ("{a: " * (ROOM // 4), "1:126: " + ".".join("a" * 31) + ": more than 32 levels deep"),
     "dashes": ("- " * (ROOM // 2), "1:65: " + "[0]" * 32 + ": more than 32 levels deep"),
     "indents": (
         "\n".join(" " * i + "a:" for i in range(700)), "32:32: " + ".".join("a" * 31) + ": more than 32 levels deep"
     ),
-    "values": ("a: [" + "1," * (ROOM // 2) + "]", "1:29999: a[14997]: more than 15,000 values in one file: split it"),
-    "tags": ("%TAG !a! x\n" * (ROOM // 11), "2:1: tags (`!…`) are not allowed: write the value alone"),
+    "values": ("a: [" + "1," * (ROOM // 2) + "]", "1:39999: a[19997]: more than 20,000 values in one file: split it"),
+    "tags": ("%TAG !a! x\n" * (SLOW_LARGEST // 11), "2:1: tags (`!…`) are not allowed: write the value alone"),
+    "many tags": (
+        "%TAG !a! x\n" * (ROOM // 11),
+        "1:1: only a file of at most 128 KiB and 8,000 values may hold a line that begins with `%`",
+    ),
+    "a tab among many values": (
+        "a: 1\n" * SLOW_MOST_NODES + "b:\tc\n",
+        "8001:3: only a file of at most 128 KiB and 8,000 values may hold a tab",
+    ),
+    "an unlike name among many values": (
+        "a: [" + "1," * SLOW_MOST_NODES + "&a: 1]",
+        "1:16005: only a file of at most 128 KiB and 8,000 values may hold a name of this kind behind `&` or `*`",
+    ),
+    "broken after many values": (
+        many("a%d: 1\n", 2) + "x: [\n",
+        f"{NODES // 2 + 2}:1: the file ends where a value is expected: a list or map is not closed",
+    ),
+    "a control character far behind": (
+        "# é\n" * (ROOM // 5) + "\x01", f"{ROOM // 5 + 1}:1: the control character U+0001 is not allowed"
+    ),
+    "problems": (
+        "version: 1\nroutes: [" + many("{},", 1) + "]",
+        f"2:{10 + 3 * MOST_PROBLEMS // 2}: there are more problems than 1,000",
+    ),
     "digits": (
         "version: " + "9" * ROOM, "1:10: version: the number has more than 64 bits: put it in quotes if it is a name"
     ),
@@ -54,27 +86,48 @@ TOO_MUCH = {
 
 SLOW = {
     "words": "a: " + "x " * (ROOM // 2),
+    "broken words": "a: " + "x " * (SLOW_LARGEST // 2 - 8) + '\n"b',
+    "words and tabs": "a: " + "x\t" * (SLOW_LARGEST // 2 - 8),
     "lines": "a:\n" + "  x\n" * (ROOM // 4),
     "blank lines": "\n" * ROOM,
     "comments": "#\n" * (ROOM // 2),
-    "single values": "routes: [" + "1," * 14_000 + "]",
-    "values and words": "routes: [" + ("1,") * 14_000 + "]\na: " + "x " * ((ROOM - 28_100) // 2),
-    "unknown keys": "".join(f"key{i}: 1\n" for i in range(7_000)),
-    "the same key": "a: 1\n" * 7_400,
-    "anchors": "a: [" + ",".join(f"&a{i} 1" for i in range(14_000)) + "]",
+    "single values": "routes: [" + many("1,", 1) + "]",
+    "values and words": "routes: [" + many("1,", 1) + "]\na: " + "x " * ((ROOM - 3 * MOST_NODES) // 2),
+    "broken values": "routes: [" + "1," * (SLOW_MOST_NODES - 20),
+    "values broken at the end": "routes: [" + many("1,", 1),
+    "values and a tab": "routes: [" + "1," * (SLOW_MOST_NODES - 20) + "\t]",
+    "unknown keys": many("key%d: 1\n", 2),
+    "the same key": many("a: 1\n", 2),
+    "long keys": many("k" * 1_000 + "%d: 1\n", 2),
+    "anchors": "a: [" + many("&a%d 1,", 1) + "]",
     "escapes": 'a: "' + "\\n" * (ROOM // 2) + '"',
     "folded": "a: >\n" + "  x y\n\n" * (ROOM // 7),
-    "providers": "version: 1\nproviders:\n" + "".join(f"  prov{i}x: {{}}\n" for i in range(5_000)),
-    "unknown providers": "version: 1\nproviders:\n"
-    + "".join(f"  p{i}: {{base_url: https://x.y}}\n" for i in range(1_000))
-    + "routes:\n"
-    + "".join(f"  - {{name: r{i}, targets: [{{provider: q{i}}}]}}\n" for i in range(1_300)),
-    "big environment": "version: 1\nintercept: [" + ",".join(["'${BIG}'"] * 14_000) + "]",
+    "lists in lists": "a:\n" + many("- " * 28 + "x\n", 29),
+    "deep paths": "\n".join(" " * depth + "abcdefghijkl:" for depth in range(28)) + " [" + many("9" * 25 + ",", 1) + "]",
+    "numbers": "a: [" + many("9" * 25 + ",", 1) + "]",
+    "unset variables": "a: [" + many("${X},", 1) + "]",
+    "no values": many("a%d:\n", 2),
+    "nulls": "routes: [" + many("~,", 1) + "]",
+    "providers": "version: 1\nproviders:\n" + many("  prov%dx: {}\n", 2),
+    "providers with credentials": "version: 1\nproviders:\n"
+    + many("  p%d: {base_url: http://x.y, dialect: q, credential: {x: y}}\n", 10),
+    "unknown providers": START + many("  - {name: r%d, targets: [{provider: q%d}]}\n", 9),
+    "empty routes": START + many("- {}\n", 1),
+    "wrong routes": START + many("- {name: 1, targets: [{}], retry: {max: 9, on: [a, b]}, set: 3}\n", 18),
+    "targets": START + "- name: a\n  targets: [" + many("{},", 1) + "]\n",
+    "conditions": START + many("- {name: r%d, match: {when: request.stream == %d}, targets: [{provider: openai}]}\n", 13),
+    "headers": START + "- {name: a, targets: [], match: {header: {" + many("' %d': b,", 2) + "}}}",
+    "models": "models: {" + many("m%d: {},", 2) + "}",
+    "aliases of models": "aliases: {" + many("m%d: {},", 2) + "}",
+    "policies": "policies: [" + many("{name: a},", 3) + "]",
+    "budgets": "budgets: [" + many("{name: a, of: {}, limit: x, per: y},", 8) + "]",
+    "networks": "intercept: [" + many("10.0.0.0/33,", 1) + "]",
+    "big environment": "version: 1\nintercept: [" + many("'${BIG}',", 1) + "]",
 }
 
 
 def problems(folder: Path, text: str) -> list[str]:
-    (folder / "a.yaml").write_text(text)
+    (folder / "a.yaml").write_text(text, encoding="utf-8")
     for turn in range(1, TURNS + 1):
         begun = time.thread_time()
         with pytest.raises(RulesError) as caught:
@@ -94,7 +147,7 @@ def test_too_much_of_something(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", SLOW)
 def test_what_is_slow_to_parse(tmp_path: Path, name: str) -> None:
     assert len(SLOW[name]) <= LARGEST
-    assert problems(tmp_path, SLOW[name])
+    assert len(problems(tmp_path, SLOW[name])) <= MOST_PROBLEMS + 1
 
 
 def test_a_link_out_of_the_folder(tmp_path: Path) -> None:

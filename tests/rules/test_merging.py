@@ -28,8 +28,8 @@ def test_files_merge(tmp_path: Path) -> None:
 
 
 def test_only_files_directly_in_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "teams").mkdir()
-    (tmp_path / "teams" / "x.yaml").write_text("nonsense: [")
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "x.yaml").write_text("nonsense: [")
     (tmp_path / "notes.txt").write_text("nonsense: [")
     assert rules(tmp_path, a="version: 1\n").version == 1
 

@@ -21,7 +21,7 @@ access: keys
 egress: {proxy: http://proxy.corp:3128, credential: {file: proxy.key}, no_proxy: ["*.corp"], ca: corp.pem}
 ca: {certificate: ca.pem, key: ca.key, previous: [old.pem]}
 limits: {request_body: 1MiB, response_body: 2KiB, upload: 1GiB, concurrency: 20, connections: 30,
-         connections_per_client: 4, in_flight_bytes: 100B, headers: 8KiB, drain: 500ms}
+         connections_per_client: 4, in_flight_bytes: 100B, headers: 8KiB, drain: 500ms, body_idle: 5s, body_total: 2m}
 providers:
   openai:
   claude: {dialect: anthropic, base_url: https://api.anthropic.com, credential: {env: ANTHROPIC_API_KEY}}
@@ -66,13 +66,14 @@ def test_every_key(tmp_path: Path) -> None:
     assert loaded.egress is not None
     assert loaded.egress.model_dump() == {
         "proxy": "http://proxy.corp:3128", "no_proxy": ("*.corp",), "ca": "corp.pem",
-        "credential": {"env": None, "file": "proxy.key", "value": None, "client": False},
+        "credential": {"env": None, "file": "proxy.key", "value": None, "client": False, "vault": None},
     }
     assert loaded.ca is not None
     assert loaded.ca.model_dump() == {"certificate": "ca.pem", "key": "ca.key", "previous": ("old.pem",)}
     assert loaded.limits.model_dump() == {
         "request_body": 1 << 20, "response_body": 2048, "upload": 1 << 30, "concurrency": 20, "connections": 30,
         "connections_per_client": 4, "in_flight_bytes": 100, "headers": 8192, "drain": 0.5,
+        "body_idle": 5.0, "body_total": 120.0,
     }
     providers = loaded.providers
     assert list(providers) == ["openai", "claude", "azure-eu", "local", "own", "simulator"]
@@ -92,7 +93,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert route.match.model_dump() == {
         "host": ("api.openai.com",), "path": ("/v1/*",), "operation": ("chat", "embeddings"),
         "model": ("gpt-4o-mini*", "gpt-3.5-turbo"), "header": {"x-env": ("staging",), "x-team": ("a", "b")},
-        "client": ("10.1.2.3/8",),
+        "client": ("10.1.2.3/8",), "project": (), "tenant": (), "tag": {}, "task": (), "when": None, "exclude": None,
     }
     assert [(t.provider, t.model, t.weight, t.priority) for t in route.targets] == [
         ("openai", "$1", 3.0, 0), ("claude", "claude-haiku-4-5", 0.5, 1)
@@ -119,6 +120,7 @@ def test_the_defaults_of_the_design(tmp_path: Path) -> None:
     assert loaded.limits.model_dump() == {
         "request_body": 64 << 20, "response_body": 64 << 20, "upload": 512 << 20, "concurrency": 2000,
         "connections": 10_000, "connections_per_client": 1000, "in_flight_bytes": 1 << 30, "headers": 64 << 10, "drain": 30.0,
+        "body_idle": 30.0, "body_total": 600.0,
     }
     assert (loaded.providers, loaded.models, loaded.routes) == ({}, {}, ())
 
@@ -129,7 +131,8 @@ def test_the_defaults_of_a_route(tmp_path: Path) -> None:
     assert not any(route.match.model_dump().values())
     assert (route.strategy, route.fallback, route.force, route.default) == ("fallback", (), {}, {})
     assert route.targets[0].model_dump() == {
-        "provider": "openai", "model": None, "weight": 1.0, "priority": 0, "base_model": None
+        "provider": "openai", "model": None, "weight": 1.0, "priority": 0, "base_model": None, "max_concurrency": None,
+        "force": {}, "default": {},
     }
     assert route.retry.model_dump() == {
         "max": 2, "on": ("connect", "timeout", "408", "409", "429", "5xx"), "backoff": {"base": 0.5, "max": 8.0}

@@ -11,7 +11,11 @@ VENDORS = ("openai", "groq", "anthropic")
 DIALECTS = ("openai", "anthropic", "azure", "simulator")
 ENVIRON = {"NUMBER": "7", "PASSWORD": "hunter2-in-the-environment", "EMPTY": ""}
 
-TOP = "expected one of version, listen, intercept, tunnel, unmatched, access, egress, ca, limits, providers, models, routes"
+TOP = (
+    "expected one of version, listen, intercept, tunnel, unmatched, access, workers, egress, ca, state, limits, providers, "
+    "models, routes, aliases, answer_model, policies, client_may, builtin_routes, unknown_operations, guardrails, tiers, "
+    "projects, budgets, prompts, pipelines, vision, telemetry, retention, notify"
+)
 DURATION = "expected a duration such as 500ms or 5s"
 SIZE = "expected a size such as 64MiB or 512KiB"
 URL = "expected a URL such as https://api.example.com/v1"
@@ -19,7 +23,12 @@ ADDRESS = "expected an address such as 127.0.0.1:8080 or [::1]:8080"
 NAME = "expected a name of 1 to 64 letters, digits, `.`, `_` or `-`"
 NO_VALUE = "has no value: write one, or leave the key out"
 TAGS = "tags (`!…`) are not allowed: write the value alone"
-CREDENTIAL_KEYS = "expected one of env, file, value, client"
+CREDENTIAL_KEYS = "expected one of env, file, value, client, vault"
+STRATEGIES = "expected fallback, weighted, round-robin, least-latency, least-busy or cheapest"
+PERCENT = "expected a percentage such as 80% or 2.5%"
+MONEY = "expected an amount of money such as 500 USD"
+MATCH = "host, path, operation, model, project, tenant, tag, task, header, client, when"
+INSIDE = "expected a path inside the rules folder, such as schemas/answer.json"
 
 
 def route(line: str) -> str:
@@ -137,15 +146,30 @@ PROVIDERS = [
     ("{base_url: https://a.example, headers: {x: \"a\\r\\nb\"}}",
      "3:50: providers.p1.headers.x: expected one line of text, at most 4096 characters, found something else"),
     ("{base_url: https://a.example, credential: sk-hunter2}", "3:49: providers.p1.credential: expected `client` or "
-     "a map with one of env, file, value, found something else"),
+     "a map with one of env, file, value, vault, found something else"),
     ("{base_url: https://a.example, credential: {sk-hunter2: }}",
      f"3:50: providers.p1.credential: unknown key; {CREDENTIAL_KEYS}"),
-    ("{base_url: https://a.example, credential: {vault: x}}",
-     f"3:50: providers.p1.credential.vault: unknown key; {CREDENTIAL_KEYS}"),
+    ("{base_url: https://a.example, credential: {vualt: x}}",
+     f"3:50: providers.p1.credential.vualt: unknown key; {CREDENTIAL_KEYS}"),
+    ("{base_url: https://a.example, credential: {vault: hunter2/key}}",
+     f"3:57: providers.p1.credential.vault: {NAME}, found something else"),
+    ("{base_url: https://a.example, health: {every: 5s}}", "3:37: providers.p1.health.path: missing"),
+    ("{base_url: https://a.example, health: {path: models}}",
+     "3:52: providers.p1.health.path: expected a path such as /models, found `models`"),
+    ("{base_url: https://a.example, health: {path: /models, every: 0s}}",
+     "3:68: providers.p1.health.every: expected a duration longer than 0s, found `0s`"),
+    ("{base_url: https://a.example, concurrency: {queue: {max: 5}}}", "3:37: providers.p1.concurrency.max: missing"),
+    ("{base_url: https://a.example, concurrency: {max: 0}}",
+     "3:56: providers.p1.concurrency.max: expected a whole number from 1 to 1000000, found 0"),
+    ("{base_url: https://a.example, concurrency: {max: 5, queue: {max: 1, wait: {bulk: 5s}}}}",
+     "3:82: providers.p1.concurrency.queue.wait.bulk: unknown key; expected one of interactive, batch"),
+    ("{base_url: https://a.example, concurrency: {max: 5, reserve: {interactive: 60}}}",
+     f"3:82: providers.p1.concurrency.reserve.interactive: {PERCENT}, found 60"),
+    ("{base_url: https://a.example, region: [eu]}", "3:45: providers.p1.region: expected text, found a list"),
     ("{base_url: https://a.example, credential: {}}",
-     "3:49: providers.p1.credential: expected exactly one of env, file, value, client"),
+     "3:49: providers.p1.credential: expected exactly one of env, file, value, client, vault"),
     ("{base_url: https://a.example, credential: {env: KEY, file: key}}",
-     "3:49: providers.p1.credential: expected exactly one of env, file, value, client"),
+     "3:49: providers.p1.credential: expected exactly one of env, file, value, client, vault"),
     ("{base_url: https://a.example, credential: {client: false}}",
      "3:58: providers.p1.credential.client: expected true, found something else"),
     ("{base_url: https://a.example, credential: []}",
@@ -188,10 +212,11 @@ ROUTES = [
     (f"match: {{path: {'/a' * 257}}}",
      f"6:19: routes[0].match.path: expected a pattern of at most 512 characters, found `{'/a' * 40}…`"),
     ("strategy: weighed",
-     "6:15: routes[0].strategy: expected fallback, weighted or round-robin, found `weighed`; did you mean `weighted`?"),
+     f"6:15: routes[0].strategy: {STRATEGIES}, found `weighed`; did you mean `weighted`?"),
     ("stratgy: weighted", "6:5: routes[0].stratgy: unknown key; did you mean `strategy`?"),
     ("force: {a: 1}", "6:5: routes[0].force: unknown key; expected one of targets, strategy, fallback, retry, timeout, "
-     "name, match, set, default"),
+     "sticky, guardrails, cache, priority, strict, stream, continue, min_rate, heartbeat, hedge, shadow, canary, vision, "
+     "files, require_project, capture, refuse, name, match, set, default"),
     ("fallback: {provider: openai}", "6:15: routes[0].fallback: expected a list, found a map"),
     ("fallback: [{provider: opnai}]",
      "6:27: routes[0].fallback[0].provider: unknown provider `opnai`; did you mean `openai`?"),
@@ -205,6 +230,65 @@ ROUTES = [
     ("set: {x: 18446744073709551616}",
      "6:14: routes[0].set.x: the number has more than 64 bits: put it in quotes if it is a name"),
     ("name: b", "6:5: routes[0].name: given twice, first at rules.yaml:4:5"),
+    ("match: {project: support}",
+     "6:22: routes[0].match.project: unknown project `support`; it has to stand under `projects`"),
+    ("match: {project: ['*', x]}",
+     "6:28: routes[0].match.project[1]: unknown project `x`; it has to stand under `projects`"),
+    ("match: {tag: a}", "6:18: routes[0].match.tag: expected a map, found `a`"),
+    ("match: {tag: {a b: c}}", f'6:19: routes[0].match.tag["a b"]: {NAME} as the key'),
+    ("match: {task: []}", "6:19: routes[0].match.task: an empty list: name at least one"),
+    ("match: {tenant: 5}", "6:21: routes[0].match.tenant: expected text, found 5: put it in quotes"),
+    ("match: {not: {}}", "6:18: routes[0].match.not: an empty map would leave nothing to match: give it a key"),
+    ("match: {not: {not: {model: a}}}", f"6:19: routes[0].match.not.not: unknown key; expected one of {MATCH}"),
+    ("match: {not: {project: x}}",
+     "6:28: routes[0].match.not.project: unknown project `x`; it has to stand under `projects`"),
+    ("match: {exclude: {model: a}}", f"6:13: routes[0].match.exclude: unknown key; expected one of {MATCH}, not"),
+    ("match: {when: true}", "6:19: routes[0].match.when: expected a condition in CEL, as text, found true"),
+    ("match: {when: ''}", "6:19: routes[0].match.when: expected a condition in CEL, found `` in quotes"),
+    ("match: {when: request.sream == false}",
+     "6:19: routes[0].match.when: at character 8: unknown name `request.sream`; did you mean `request.stream`?"),
+    ("match: {when: request.stream == }", "6:19: routes[0].match.when: at character 18: not CEL: mismatched input '<EOF>'"),
+    ("match: {when: size(request.messages)}", "6:19: routes[0].match.when: the condition gives INT, not true or false"),
+    (f"match: {{when: '{'true && ' * 300}true'}}",
+     "6:19: routes[0].match.when: the condition is longer than 2048 characters: split the route"),
+    ("match: {when: '${PASSWORD}'}",
+     "6:19: routes[0].match.when: not a condition in CEL once the environment is put in"),
+    ("sticky: cookie:a", "6:13: routes[0].sticky: expected header:NAME, body:NAME or conversation, found `cookie:a`"),
+    ("sticky: [conversation, 'body:metadata.user']",
+     "6:28: routes[0].sticky[1]: expected header:NAME, body:NAME or conversation, found `body:metadata.user`"),
+    ("sticky: []", "6:13: routes[0].sticky: an empty list: name at least one"),
+    ("guardrails: [pii]", "6:18: routes[0].guardrails[0]: unknown guardrail `pii`; it has to stand under `guardrails`"),
+    ("guardrails: pii", "6:17: routes[0].guardrails: expected a list, found `pii`"),
+    ("guardrails: [5]",
+     "6:18: routes[0].guardrails[0]: expected a guardrail's name, or a map with use, action, found 5"),
+    ("guardrails: [{action: block}]", "6:18: routes[0].guardrails[0].use: missing"),
+    ("guardrails: [{use: pii, actoin: block}]",
+     "6:24: routes[0].guardrails[0].use: unknown guardrail `pii`; it has to stand under `guardrails`\n"
+     "6:29: routes[0].guardrails[0].actoin: unknown key; did you mean `action`?"),
+    ("cache: true", "6:12: routes[0].cache: expected false, or a map with ttl, scope, found true"),
+    ("cache: {scope: project}", "6:5: routes[0].cache.ttl: missing"),
+    ("cache: {ttl: 1h, scope: all}",
+     "6:29: routes[0].cache.scope: expected project, tenant, consumer or public, found `all`"),
+    ("priority: low", "6:15: routes[0].priority: expected interactive or batch, found `low`"),
+    ("stream: buffer", "6:13: routes[0].stream: expected pass or whole, found `buffer`"),
+    ("strict: yes", "6:13: routes[0].strict: expected true or false, found `yes`"),
+    ("continue: on", "6:15: routes[0].continue: expected true or false, found `on`"),
+    ("continued: true", "6:5: routes[0].continued: unknown key; did you mean `continue`?"),
+    ("min_rate: 20/s", "6:15: routes[0].min_rate: expected a whole number from 1 to 1000000, found `20/s`"),
+    ("heartbeat: 15", f"6:16: routes[0].heartbeat: {DURATION}, found 15"),
+    ("hedge: {targets: []}", "6:5: routes[0].hedge.after: missing"),
+    ("hedge: {after: 2s, targets: [{provider: opneai}]}",
+     "6:45: routes[0].hedge.targets[0].provider: unknown provider `opneai`; did you mean `openai`?"),
+    ("shadow: {share: 5%}", "6:5: routes[0].shadow.targets: missing"),
+    ("shadow: {targets: [{provider: openai}], share: 0.05}", f"6:52: routes[0].shadow.share: {PERCENT}, found 0.05"),
+    ("canary: {targets: [{provider: openai}], share: 101%}", f"6:52: routes[0].canary.share: {PERCENT}, found `101%`"),
+    ("canary: {targets: [{provider: openai}], share: 10%, abort_if: {over: 20}}",
+     "6:57: routes[0].canary.abort_if.error_rate: missing"),
+    ("vision: {describe_with: {provider: openai}}", "6:13: routes[0].vision: expected describe or pass, found a map"),
+    ("files: keep", "6:12: routes[0].files: expected store or pass, found `keep`"),
+    ("capture: all", "6:14: routes[0].capture: expected none, redacted or full, found `all`"),
+    ("require_project: 1", "6:22: routes[0].require_project: expected true or false, found 1"),
+    ("refuse: {message: gone}", "4:5: routes[0]: `refuse` asks nobody: leave `targets` and `fallback` out"),
 ]
 
 OTHER_ROUTES = [
@@ -217,6 +301,180 @@ OTHER_ROUTES = [
      "5:12: routes[1].name: the name `a` is given twice, first at rules.yaml:4:12"),
     ("  - {name: a, strategy: weighted, targets: [{provider: openai, weight: 0}]}",
      "4:5: routes[0]: all targets have weight 0: none would ever be chosen"),
+    ("  - {name: a, refuse: {status: 200, message: no}}",
+     "4:32: routes[0].refuse.status: expected a whole number from 400 to 599, found 200"),
+    ("  - {name: a, refuse: {}}", "4:15: routes[0].refuse.message: missing"),
+    ("  - {name: a, targets: [{provider: openai, max_concurrency: 0}]}",
+     "4:61: routes[0].targets[0].max_concurrency: expected a whole number from 1 to 1000000, found 0"),
+    ("  - {name: a, targets: [{provider: openai, region: eu}]}",
+     "4:44: routes[0].targets[0].region: unknown key; expected one of provider, model, weight, priority, base_model, "
+     "max_concurrency, set, default"),
+    ("  - {name: a, targets: [{provider: openai, set: [a]}]}",
+     "4:49: routes[0].targets[0].set: expected a map, found a list"),
+]
+
+# Rules of which the lines given are line 2 and those after it.
+GOVERNING = [
+    ("workers: 0", "2:10: workers: expected a whole number from 1 to 256, found 0"),
+    ("workers: auto", "2:10: workers: expected a whole number from 1 to 256, found `auto`"),
+    ("state: {database: mysql://hunter2@db/x}",
+     "2:19: state.database: expected an address that begins with sqlite:/// or postgresql://, found something else"),
+    ("state: {counters: 6379}",
+     "2:19: state.counters: expected an address that begins with memory://, redis:// or rediss://, found a number"),
+    ("state: {blobs: var/blobs}",
+     "2:16: state.blobs: expected an address that begins with file:// or s3://, found something else"),
+    ("state: {replicas: 3}", "2:19: state.replicas: expected single or shared, found 3"),
+    ("state: {on_error: {limits: ignore}}",
+     "2:28: state.on_error.limits: expected allow or refuse, found `ignore`"),
+    ("state: {on_error: {session: allow}}", "2:20: state.on_error.session: unknown key; did you mean `sessions`?"),
+    ("aliases: {gpt-4: 5}", "2:18: aliases.gpt-4: expected a model, or a map with model, match, found 5"),
+    ("aliases: {gpt-4: {match: {host: a}}}", "2:11: aliases.gpt-4.model: missing"),
+    ("aliases: {gpt-4: {model: a, match: {modle: b}}}",
+     "2:37: aliases.gpt-4.match.modle: unknown key; did you mean `model`?"),
+    ("aliases: {gpt-4: }", "2:11: aliases.gpt-4: " + NO_VALUE),
+    (f"aliases: {{{'a' * 513}: b}}",
+     f"2:11: aliases.{'a' * 80}…: expected a pattern of at most 512 characters as the key"),
+    ("aliases: [a]", "2:10: aliases: expected a map, found a list"),
+    ("answer_model: real", "2:15: answer_model: expected asked or served, found `real`"),
+    ("builtin_routes: models", "2:17: builtin_routes: expected a list, found `models`"),
+    ("builtin_routes: [model]", "2:18: builtin_routes[0]: expected models, provider, auto, original or catalogue, "
+     "found `model`; did you mean `models`?"),
+    ("unknown_operations: allow", "2:21: unknown_operations: expected pass or refuse, found `allow`"),
+    ("policies: [{name: p}]", "2:12: policies[0]: expected at least one of allow, guardrails, refuse"),
+    ("policies: [{allow: {regions: eu}}]", "2:12: policies[0].name: missing"),
+    ("policies: [{name: p, allow: {}}]", "2:29: policies[0].allow: expected at least one of regions, providers, models"),
+    ("policies: [{name: p, for: {zone: outside}, allow: {models: a}}]",
+     "2:34: policies[0].for.zone: expected external or internal, found `outside`"),
+    ("policies: [{name: p, target: {zone: internal}, allow: {models: a}}]",
+     "2:22: policies[0].target: unknown key; expected one of name, match, for, allow, guardrails, refuse"),
+    ("policies: [{name: p, allow: {region: eu}}]",
+     "2:30: policies[0].allow.region: unknown key; did you mean `regions`?"),
+    ("policies: [{name: p, guardrails: [{use: pii, action: block}]}]",
+     "2:41: policies[0].guardrails[0].use: unknown guardrail `pii`; it has to stand under `guardrails`"),
+    ("policies:\n- {name: p, allow: {models: a}}\n- {name: p, allow: {models: b}}",
+     "4:10: policies[1].name: the name `p` is given twice, first at rules.yaml:3:10"),
+    ("client_may: {fallback: gpt-4}",
+     "2:24: client_may.fallback: expected true, false or a list of model patterns, found `gpt-4`"),
+    ("client_may: {fallback: []}", "2:24: client_may.fallback: an empty list: name at least one"),
+    ("client_may: {fallback: [4]}", "2:25: client_may.fallback[0]: expected text, found 4: put it in quotes"),
+    ("client_may: {retries: 6}", "2:23: client_may.retries: expected a whole number from 0 to 5, found 6"),
+    ("client_may: {cache: ask}", "2:21: client_may.cache: expected true or false, found `ask`"),
+    ("client_may:", "2:1: client_may: " + NO_VALUE),
+    ("guardrails: {g: {on: [request]}}", "2:14: guardrails.g.check: missing"),
+    ("guardrails: {g: {check: pii, on: both}}", "2:34: guardrails.g.on: expected a list, found `both`"),
+    ("guardrails: {g: {check: pii, on: [reply]}}",
+     "2:35: guardrails.g.on[0]: expected request or response, found `reply`"),
+    ("guardrails: {g: {check: pii, action: mask}}",
+     "2:38: guardrails.g.action: expected redact, block or flag, found `mask`"),
+    ("guardrails: {g: {check: pii, entities: []}}", "2:40: guardrails.g.entities: an empty list: name at least one"),
+    ("guardrails: {g: {check: pii, threshold: 80%}}",
+     "2:41: guardrails.g.threshold: expected a number from 0 to 1, found `80%`"),
+    ("guardrails: {g: {check: pii, threshold: 1.5}}",
+     "2:41: guardrails.g.threshold: expected a number from 0 to 1, found 1.5"),
+    ("guardrails: {g: {check: schema_validation}}", "2:17: guardrails.g: `check: schema_validation` needs a `schema`"),
+    ("guardrails: {g: {check: schema_validation, schema: ../../key}}",
+     f"2:52: guardrails.g.schema: {INSIDE}, found `../../key`"),
+    ("guardrails: {g: {check: schema_validation, schema: /etc/passwd}}",
+     f"2:52: guardrails.g.schema: {INSIDE}, found `/etc/passwd`"),
+    ("guardrails: {g: {check: pii, schema_path: a}}", "2:30: guardrails.g.schema_path: unknown key; did you mean `schema`?"),
+    ("guardrails: {g: {check: pii, restore: true}}",
+     "2:17: guardrails.g: `restore` puts back what was redacted: it needs `action: redact`"),
+    ("guardrails: {g: {check: pii, action: redact, restore: tools}}",
+     "2:55: guardrails.g.restore: expected true, false or a map with `in`, found `tools`"),
+    ("guardrails: {g: {check: pii, action: redact, restore: {in: [urls]}}}",
+     "2:61: guardrails.g.restore.in[0]: expected tools, found `urls`"),
+    ("tiers: {free: {rpd: 5}}", "2:16: tiers.free.rpd: unknown key; did you mean `rpm`?"),
+    ("tiers: {free: {shared: true}}", "2:15: tiers.free: expected at least one of rpm, tpm, concurrency"),
+    ("tiers: {free: {rpm: 60/m}}", "2:21: tiers.free.rpm: expected a whole number from 1 to 1000000000000, found `60/m`"),
+    ("projects: {p: {id: 12}}",
+     "2:20: projects.p.id: expected a UUID such as 6f1c2f7e-6d0b-4c0e-9a39-7f3a3d0f5b11, found 12"),
+    ("projects:\n  p: {id: 6f1c2f7e-6d0b-4c0e-9a39-7f3a3d0f5b11}\n  q: {id: 6F1C2F7E-6D0B-4C0E-9A39-7F3A3D0F5B11}",
+     "4:11: projects.q.id: the id is given twice, first at rules.yaml:3:11"),
+    ("projects: {p: {kind: gateway}}", "2:22: projects.p.kind: expected ai_gateway or wrapper, found `gateway`; "
+     "did you mean `ai_gateway`?"),
+    ("projects: {p: {kind: wrapper, endpoints: {e: {}}}}",
+     "2:15: projects.p: a project of `kind: wrapper` has no endpoints"),
+    ("tiers: {gold: {rpm: 5}}\nprojects: {p: {tier: glod}}",
+     "3:22: projects.p.tier: unknown tier `glod`; did you mean `gold`?"),
+    ("projects: {p: {identify: {}}}",
+     "2:26: projects.p.identify: expected at least one of client, header, proxy_user"),
+    ("projects: {p: {identify: {client: 10.0.0.0/40}}}", "2:35: projects.p.identify.client: "
+     "expected an address or network such as 10.0.0.0/8, found `10.0.0.0/40`"),
+    ("projects: {unknown: {identify: {client: 10.0.0.0/8}}}", "2:22: projects.unknown.identify: `unknown` are those "
+     "that no project identifies: leave `identify` out, or give the project another name"),
+    ("projects: {p: {allow: {}}}", "2:23: projects.p.allow: expected at least one of regions, providers, models"),
+    ("projects: {p: {allow: {models: []}}}", "2:32: projects.p.allow.models: an empty list: name at least one"),
+    ("projects: {p: {budget: {}}}", "2:24: projects.p.budget: expected at least one of monthly_usd, request_tokens"),
+    ("projects: {p: {budget: {monthly_usd: 50 USD}}}",
+     "2:38: projects.p.budget.monthly_usd: expected a number, at least 0, found `50 USD`"),
+    ("projects: {p: {client_may: {name_provider: true}}}",
+     "2:44: projects.p.client_may.name_provider: a project only tightens: `client_may` for all allows less"),
+    ("client_may: {retries: 1, fallback: ['gpt-*']}\nprojects: {p: {client_may: {retries: 2}}}",
+     "3:38: projects.p.client_may.retries: a project only tightens: `client_may` for all allows less"),
+    ("client_may: {fallback: ['gpt-*']}\nprojects: {p: {client_may: {fallback: true}}}",
+     "3:39: projects.p.client_may.fallback: a project only tightens: `client_may` for all allows less"),
+    ("projects: {p: {endpoints: {a/b: {}}}}", f"2:28: projects.p.endpoints.a/b: {NAME} as the key"),
+    ("projects: {p: {endpoints: {e: {input_schema: schemas/../../x}}}}",
+     f"2:46: projects.p.endpoints.e.input_schema: {INSIDE}, found `schemas/../../x`"),
+    ("projects: {p: {endpoints: {e: {guardrails: [x]}}}}",
+     "2:45: projects.p.endpoints.e.guardrails[0]: unknown guardrail `x`; it has to stand under `guardrails`"),
+    ("projects: [p]", "2:11: projects: expected a map, found a list"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 500, per: month}]", f"2:45: budgets[0].limit: {MONEY}, found 500"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 500 EUR, per: month}]",
+     f"2:45: budgets[0].limit: {MONEY}, found `500 EUR`"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: $500, per: month}]", f"2:45: budgets[0].limit: {MONEY}, found `$500`"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 5 USD, per: year}]",
+     "2:57: budgets[0].per: expected day, week or month, found `year`"),
+    ("budgets: [{name: b, of: {tenant: t, tag: {a: b}}, limit: 5 USD, per: day}]",
+     "2:25: budgets[0].of: expected exactly one of tag, project, tenant"),
+    ("budgets: [{name: b, of: {tag: {}}, limit: 5 USD, per: day}]", "2:25: budgets[0].of: `tag: {}` names no tag"),
+    ("budgets: [{name: b, of: {project: x}, limit: 5 USD, per: day}]",
+     "2:35: budgets[0].of.project: unknown project `x`; it has to stand under `projects`"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 5 USD, per: day, timezone: Berlin}]",
+     "2:72: budgets[0].timezone: expected a time zone such as Europe/Berlin or UTC, found `Berlin`"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 5 USD, per: day, timezone: ../../etc/passwd}]",
+     "2:72: budgets[0].timezone: expected a time zone such as Europe/Berlin or UTC, found `../../etc/passwd`"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 5 USD, per: day, warn: [0.8]}]",
+     f"2:69: budgets[0].warn[0]: {PERCENT}, found 0.8"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 5 USD, per: day, notify: [ops]}]",
+     "2:71: budgets[0].notify[0]: unknown receiver `ops`; it has to stand under `notify`"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 5 USD, per: day, when_spent: stop}]",
+     "2:74: budgets[0].when_spent: expected `refuse` or a map with route_to, found `stop`"),
+    ("budgets: [{name: b, of: {tenant: t}, limit: 5 USD, per: day, when_spent: {route_to: cheap}}]",
+     "2:85: budgets[0].when_spent.route_to: unknown model `cheap`; it has to stand under `models`"),
+    ("budgets: [{name: b, limit: 5 USD}]", "2:11: budgets[0].of: missing\n2:11: budgets[0].per: missing"),
+    ("prompts: {source: langfuse}", "2:10: prompts: `source: langfuse` needs host, public_key and secret_key"),
+    ("prompts: {host: https://langfuse.example}",
+     "2:10: prompts: host, public_key and secret_key belong to `source: langfuse`"),
+    ("prompts: {source: langfuse, host: https://l.example, public_key: client, secret_key: {env: S}}",
+     "2:66: prompts.public_key: the caller's key belongs to calls: name a secret of the gateway's own"),
+    ("prompts: {source: langfuse, host: https://l.example, public_key: hunter2, secret_key: {env: S}}",
+     "2:66: prompts.public_key: expected `client` or a map with one of env, file, value, vault, found something else"),
+    ("pipelines: {d: {steps: []}}", "2:24: pipelines.d.steps: an empty list: name at least one"),
+    ("pipelines: {d: {steps: [{}]}}", "2:25: pipelines.d.steps[0]: expected exactly one of transcribe, chat, speak"),
+    ("pipelines: {d: {steps: [{chat: {}, speak: {}}]}}",
+     "2:25: pipelines.d.steps[0]: expected exactly one of transcribe, chat, speak"),
+    ("pipelines: {d: {steps: [{speak: {}}, {chat: {}}]}}",
+     "2:16: pipelines.d: the steps do not fit: one gives audio, and the next does not take it"),
+    ("pipelines: {d: {steps: [{transcribe: {}}, {transcribe: {}}]}}",
+     "2:16: pipelines.d: the steps do not fit: one gives text, and the next does not take it"),
+    ("pipelines: {d: {steps: [{translate: {}}]}}",
+     "2:26: pipelines.d.steps[0].translate: unknown key; did you mean `transcribe`?"),
+    ("vision: {}", "2:1: vision.describe_with: missing"),
+    ("vision: {describe_with: {provider: openai}}",
+     "2:36: vision.describe_with.provider: unknown provider `openai`; it has to stand under `providers`"),
+    ("telemetry: {log: text}", "2:18: telemetry.log: expected json or none, found `text`"),
+    ("telemetry: {otlp: collector:4317}", f"2:19: telemetry.otlp: {URL}, found something else"),
+    ("telemetry: {otlp: }", "2:13: telemetry.otlp: " + NO_VALUE),
+    ("telemetry: {payloads: null}", "2:13: telemetry.payloads: " + NO_VALUE),
+    ("retention: {records: 1 month}", f"2:22: retention.records: {DURATION}, found `1 month`"),
+    ("retention: {records: forever}", f"2:22: retention.records: {DURATION}, found `forever`"),
+    ("notify: {ops: {on: [budget_warning]}}", "2:10: notify.ops.webhook: missing"),
+    ("notify: {ops: {webhook: {url: hunter2}}}", f"2:31: notify.ops.webhook.url: {URL}, found something else"),
+    ("notify: {ops: {webhook: {url: https://h.example}, on: [budget_warnings]}}", "2:56: notify.ops.on[0]: expected "
+     "budget_warning, target_down or rules_rejected, found `budget_warnings`; did you mean `budget_warning`?"),
+    ("notify: {ops: {webhook: {url: https://h.example, secret: {client: true}}}}",
+     "2:58: notify.ops.webhook.secret: the caller's key belongs to calls: name a secret of the gateway's own"),
 ]
 
 YAML = [
@@ -267,13 +525,20 @@ def test_a_wrong_provider(tmp_path: Path, text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(("line", "expected"), ROUTES)
 def test_a_wrong_route(tmp_path: Path, line: str, expected: str) -> None:
-    assert messages(tmp_path, route(line)) == [f"rules.yaml:{expected}"]
+    assert messages(tmp_path, route(line)) == [f"rules.yaml:{each}" for each in expected.split("\n")]
 
 
 @pytest.mark.parametrize(("text", "expected"), OTHER_ROUTES)
 def test_wrong_routes(tmp_path: Path, text: str, expected: str) -> None:
     found = messages(tmp_path, f"version: 1\nproviders: {{openai: {{}}}}\nroutes:\n{text}\n")
     assert found == [f"rules.yaml:{expected}"]
+
+
+@pytest.mark.parametrize(("text", "expected"), GOVERNING)
+def test_what_governs_is_wrong(tmp_path: Path, text: str, expected: str) -> None:
+    found = messages(tmp_path, f"version: 1\n{text}\n")
+    assert found == [f"rules.yaml:{line}" for line in expected.split("\n")]
+    assert "hunter2" not in "".join(found)
 
 
 def test_all_problems_are_told_at_once_and_in_order(tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ def targets(exchange: Exchange) -> list[str]:
         (chat("gpt-5", direct=False), "vendor"),
         (chat("gpt-4o-mini"), "provider/openai"),
         (chat("simulator/sim-1"), "provider/simulator"),
+        (call(body={"messages": [{}]}), "auto"),
+        (chat("auto"), "auto"),
+        (chat("auto", direct=False), "auto"),
+        (call(body={"messages": [{}]}, direct=False), "original"),         # it named nothing: it goes where it meant to go
     ],
 )
 async def test_the_route(house: House, exchange: Exchange, route: str) -> None:
@@ -77,7 +81,6 @@ async def test_the_route(house: House, exchange: Exchange, route: str) -> None:
     ("exchange", "code", "status"),
     [
         (chat("nobody-has-it"), "model_not_found", 404),
-        (call(body={"messages": [{}]}), "model_not_found", 404),            # `auto`, which these rules do not name
         (call("/v1/files", method="GET"), "not_found", 404),
     ],
 )

@@ -162,6 +162,13 @@ async def test_no_body(services: Snapshot, body: bytes | None) -> None:
     assert exchange.document is None
 
 
+@pytest.mark.parametrize("headers", [JSON, FORM, {"content-type": "text/plain"}, {}])
+async def test_a_body_where_none_is_due(services: Snapshot, headers: dict[str, str]) -> None:
+    refused = await refusal(call(body=chat(""), headers=headers, method="GET"), services)
+    assert (refused.code, refused.status) == ("invalid_request", 400)
+    await read_request(call(body=b"", headers=headers, method="GET"), services)
+
+
 async def test_numbers_beyond_64_bits_are_read(services: Snapshot) -> None:
     exchange = call(body=chat(f',"seed":{10**40}'), headers=JSON)
     await read_request(exchange, services)
@@ -209,6 +216,7 @@ async def test_a_form(services: Snapshot, spooled: bool) -> None:
     assert exchange.model_span is not None
     start, end = exchange.model_span
     assert raw[start:end] == b"whisper-1"
+    assert exchange.delimiter == b"--XX"
     body.close()
 
 
@@ -233,7 +241,18 @@ async def test_forms_that_are_refused(services: Snapshot, body: bytes, param: st
 async def test_a_form_that_names_no_model(services: Snapshot) -> None:
     exchange = call("/v1/files", form(("purpose", b"batch"), ("file", b"x")), FORM)
     await read_request(exchange, services)
-    assert (exchange.requested_model, exchange.model_span) == (None, None)
+    assert (exchange.requested_model, exchange.model_span, exchange.delimiter) == (None, None, b"--XX")
+
+
+async def test_a_form_beside_a_model_in_the_path(services: Snapshot) -> None:
+    """Azure: the path's counts, and where the form's stands is noted, to be replaced."""
+    raw = form(("model", b"other"))
+    exchange = call("/openai/deployments/d/audio/transcriptions", raw, FORM)
+    await read_request(exchange, services)
+    assert exchange.requested_model == "d"
+    assert exchange.model_span is not None
+    start, end = exchange.model_span
+    assert raw[start:end] == b"other"
 
 
 async def test_json_where_a_form_is_due(services: Snapshot) -> None:
@@ -261,3 +280,34 @@ async def test_a_websockets_model_is_in_its_query(services: Snapshot, query: str
 async def test_a_websockets_model_that_is_refused(services: Snapshot, query: str) -> None:
     refused = await refusal(call(f"/v1/realtime?{query}", method="GET", websocket=True), services)
     assert (refused.code, refused.param) == ("invalid_request", "model")
+
+
+def _wide(value: bytes, times: int) -> bytes:
+    return b'{"input": [' + value * times + b'0], "pad": "' + b"x" * (1 << 20) + b'"}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"12345,", b'"\\\\",', b'"{[,:\\",[{",', b'"",'],
+    ids=["tokens", "backslashes", "signs in texts", "empty texts"],
+)
+async def test_as_many_values_as_an_embedding_may_have(house: House, value: bytes) -> None:
+    services = house.snapshot("")
+    exchange = call("/v1/embeddings", _wide(value, 300_000), JSON)
+    await read_request(exchange, services)
+    assert exchange.document is not None
+    assert len(exchange.document["input"]) == 300_001
+    assert (await refusal(call("/v1/embeddings", _wide(value, 330_000), JSON), services)).code == "request_too_large"
+
+
+async def test_a_long_text_may_hold_what_it_likes(house: House) -> None:
+    text = '{[1,2]:"\\' * 1_000_000
+    exchange = call("/v1/embeddings", {"input": text}, JSON)
+    await read_request(exchange, house.snapshot(""))
+    assert exchange.document == {"input": text}
+
+
+@pytest.mark.parametrize("value", [b"{},", b'{"a":"b"},', b'[[["a"]]],'])
+async def test_what_is_dear_to_parse_counts_more(house: House, value: bytes) -> None:
+    services = house.snapshot("")
+    assert (await refusal(call("/v1/embeddings", _wide(value, 165_000), JSON), services)).code == "request_too_large"

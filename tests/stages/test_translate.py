@@ -9,7 +9,10 @@ from calls import CHAT, OPENAI, Clock, House, call
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mitmgate.bodies import MemoryBody, Patch, SpooledBody, patched_size
+from mitmgate.errors import Refusal
 from mitmgate.exchange import Exchange, Origin, UpstreamRequest
+from mitmgate.multipart import find_fields
 from mitmgate.runtime import Snapshot
 from mitmgate.stages.authorise import authorise
 from mitmgate.stages.match_route import match_route
@@ -31,6 +34,9 @@ routes:
   - {name: set, match: {model: set}, targets: [{provider: a}], set: {temperature: 0.2, user: null}, default: {top_p: 1, n: 2}}
   - {name: client, match: {model: clients}, targets: [{provider: client}]}
   - {name: none, match: {model: none}, targets: [{provider: none}]}
+  - name: spoken
+    match: {operation: transcription, header: {x-spoken: "*"}}
+    targets: [{provider: a, model: first}, {provider: b, model: org/second--8b}, {provider: none}]
   - {name: rest, match: {path: "*", header: {x-rest: "*"}}, targets: [{provider: a, model: m}]}
 """
 CLOCK = Clock()
@@ -249,9 +255,87 @@ async def test_a_forms_model_is_spliced(services: Snapshot) -> None:
     assert (await sent(exchange, services, 1)).splice == (start, end, b"second")
 
 
-async def test_a_form_whose_model_stays_is_not_touched(services: Snapshot) -> None:
-    upstream = await sent(call("/v1/audio/transcriptions", FORM_BODY.replace(b"whisper-1", b"same"), FORM), services)
+@pytest.mark.parametrize("model", ["same", "set"])
+async def test_a_form_whose_model_stays_is_not_touched(services: Snapshot, model: str) -> None:
+    """`set` and `default` are for JSON."""
+    upstream = await sent(call("/v1/audio/transcriptions", FORM_BODY.replace(b"whisper-1", model.encode()), FORM), services)
     assert (upstream.body, upstream.splice) == (None, None)
+
+
+NAMELESS = FORM_BODY[FORM_BODY.index(b"--XX", 4) :]
+SPOKEN = {**FORM, "x-spoken": "1"}
+REST = {**FORM, "x-rest": "1"}
+
+
+def arriving(upstream: UpstreamRequest, body: MemoryBody | SpooledBody) -> bytes:
+    """What goes out of a body that the stage left in place."""
+    assert upstream.body is None
+    patch = Patch(*upstream.splice) if upstream.splice is not None else None
+    content = b"".join(body.chunks(16, patch))
+    assert len(content) == patched_size(body, patch)
+    return content
+
+
+def named_in(form: bytes) -> str | None:
+    """The model in the form, which must be one still."""
+    field = find_fields(form, FORM["content-type"], {"model"}).get("model")
+    return field.value if field is not None else None
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+@pytest.mark.parametrize("raw", [NAMELESS, b"--XX--\r\n", b"--XX--"], ids=["one file", "empty", "empty and bare"])
+async def test_a_form_that_names_no_model_gets_each_targets_own(services: Snapshot, raw: bytes, spooled: bool) -> None:
+    body: MemoryBody | SpooledBody = MemoryBody(raw)
+    if spooled:
+        body = SpooledBody()
+        body.write(raw)
+    exchange = call("/v1/audio/transcriptions", body, SPOKEN)
+    for position, model in enumerate(["first", "org/second--8b"]):
+        content = arriving(await sent(exchange, services, position), body)
+        assert content.endswith(raw)
+        assert named_in(content) == model
+    assert arriving(await sent(exchange, services, 2), body) == raw
+    assert exchange.body is body
+    body.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1/images/edits", "m"), ("/v1/audio/translations", "m"), ("/v1/videos", "m"),
+        ("/v1/files", None), ("/v1/uploads/u/parts", None), ("/v1/realtime/calls", None),
+    ],
+)  # fmt: skip
+async def test_which_forms_get_a_model(services: Snapshot, path: str, model: str | None) -> None:
+    content = arriving(await sent(call(path, NAMELESS, REST), services), MemoryBody(NAMELESS))
+    assert named_in(content) == model
+    assert content.endswith(NAMELESS)
+
+
+@pytest.mark.parametrize(("deployment", "model"), [("same", "same"), ("other", "other/model:1")])
+@pytest.mark.parametrize("raw", [NAMELESS, FORM_BODY, FORM_BODY.replace(b"whisper-1", b"same")])
+async def test_an_azure_form_names_its_paths_model_once(services: Snapshot, deployment: str, model: str, raw: bytes) -> None:
+    """Whatever the form itself says: matching read the path."""
+    exchange = call(f"/openai/deployments/{deployment}/audio/transcriptions", raw, FORM)
+    assert named_in(arriving(await sent(exchange, services), MemoryBody(raw))) == model
+
+
+@pytest.mark.parametrize("raw", [NAMELESS, FORM_BODY])
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/openai/deployments/d/audio/transcriptions"])
+async def test_the_original_destination_gets_the_form_as_it_came(services: Snapshot, path: str, raw: bytes) -> None:
+    raw = raw.replace(b"whisper-1", b"unknown")
+    upstream = await sent(call(path, raw, FORM, direct=False), services)
+    assert (upstream.body, upstream.splice) == (None, None)
+
+
+async def test_a_boundary_that_stands_in_a_models_name(services: Snapshot) -> None:
+    """The client chooses the boundary. Refused before the first target is asked, though only the second has that name."""
+    raw = NAMELESS.replace(b"--XX", b"--8b")
+    exchange = call("/v1/audio/transcriptions", raw, {**SPOKEN, "content-type": "multipart/form-data; boundary=8b"})
+    with pytest.raises(Refusal) as caught:
+        await sent(exchange, services)
+    assert (caught.value.code, caught.value.status) == ("invalid_request", 400)
+    assert (exchange.attempts, exchange.upstream) == ([], None)
 
 
 async def test_no_body_stays_none(services: Snapshot) -> None:

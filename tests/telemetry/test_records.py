@@ -1,7 +1,6 @@
 """The record log: what a line says, that a record is always one line, and that nothing it does holds up the caller."""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -19,20 +18,36 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mitmgate.exchange import AttemptRecord, Record
-from mitmgate.telemetry.records import LARGEST_COUNT, LONGEST_TEXT, RecordLog, clean_text, record_document, record_line
+from mitmgate.exchange import AttemptRecord, Billing, GuardrailRecord, Record, SkippedRecord
+from mitmgate.telemetry.costs import Cost
+from mitmgate.telemetry.records import (
+    LARGEST_COUNT,
+    LONGEST_TEXT,
+    MOST_ENTRIES,
+    RecordLog,
+    clean_text,
+    record_document,
+    record_line,
+)
 
 RECORD = Record(
-    id="01J", at=1738324800.123, way="direct", operation="chat", method="POST", client="127.0.0.1", route="fast",
+    id="01J", at=1738324800.123, way="direct", operation="chat", method="POST", client="127.0.0.1", rules=1, route="fast",
     requested_model="gpt-4o", target_model="llama", served_model="llama-3", provider="groq", stream=True, status=200,
     code=None, broken=None,
     attempts=(
         AttemptRecord("openai", "gpt-4o", "connect", "connection refused", None, 3),
-        AttemptRecord("groq", "llama", "ok", None, 200, 250),
+        AttemptRecord("groq", "llama", "ok", None, 200, 250, 500, 2, 4, 80, 90),
     ),
     fallback_from="gpt-4o", retries=1, tokens_input=12, tokens_output=34, milliseconds=260, first_content_ms=90,
     request_bytes=512, upstream_request_id="req_1",
+    project="support", tenant="acme", task="summarisation", tags=(("team", "a"), ("env", "prod")), alias="fast",
+    where="rules.yaml:7", skipped=(SkippedRecord("azure/gpt-4o", "policy eu-only: its region is us"),),
+    policies=("policy eu-only",),
+    guardrails=(GuardrailRecord("redact-pii", "block"),), cache="BYPASS", stages=(("match_route", 0.25), ("translate", 0.5)),
+    own_ms=1.25, body_ms=3, wait_ms=500, upstream_ms=253,
+    billing=Billing("groq", "openai", "api.groq.com", ("llama",), None, (1.0, 2.0)),
 )  # fmt: skip
+COSTS = ("cost_input_usd", "cost_output_usd", "cost_usd")
 DOCS = Path(__file__).parents[2] / "docs" / "records.md"
 HOSTILE = [
     "a\r\nb", "a\u2028b\u2029c\u0085d", "\x1b[31mred\x1b[0m", "\ud800", "\u202egnp", "x" * 1_000_000, "\n" * 1_000_000,
@@ -78,28 +93,36 @@ def fill(writer: int) -> int:
 
 def test_the_document_holds_every_field_under_the_documented_name() -> None:
     whole, _, attempts = DOCS.read_text(encoding="utf-8").partition("Each of `attempts`")
-    fields = [{"at": "time"}.get(field.name, field.name) for field in dataclasses.fields(Record)]
+    attempts, _, rest = attempts.partition("Each of `skipped`")
+    skipped, _, guardrails = rest.partition("Each of `guardrails`")
+    fields = [{"at": "time"}.get(name, name) for name in Record._fields if name != "billing"]
     document = record_document(RECORD)
-    assert sorted(document) == sorted(fields)
+    assert sorted(document) == sorted([*fields, *COSTS])
     assert documented(whole) == list(document)
-    assert documented(attempts) == [field.name for field in dataclasses.fields(AttemptRecord)]
-    first = document["attempts"]
-    assert isinstance(first, list)
-    assert documented(attempts) == list(first[0])
+    for section, kind, name in (
+        (attempts, AttemptRecord, "attempts"), (skipped, SkippedRecord, "skipped"), (guardrails, GuardrailRecord, "guardrails"),
+    ):  # fmt: skip
+        assert documented(section) == list(kind._fields)
+        listed = document[name]
+        assert isinstance(listed, list)
+        assert documented(section) == list(listed[0])
 
 
 def test_a_line_says_what_the_record_says() -> None:
     line = json.loads(record_line(RECORD))
     assert line.pop("time") == "2025-01-31T12:00:00.123Z"
-    said = dataclasses.asdict(RECORD)
-    del said["at"]
-    said["attempts"] = list(said["attempts"])
-    assert line == said
+    said = RECORD._asdict()
+    del said["at"], said["billing"]
+    said["policies"] = list(RECORD.policies)
+    for name in ("attempts", "skipped", "guardrails"):
+        said[name] = [each._asdict() for each in said[name]]
+    said["tags"], said["stages"] = dict(RECORD.tags), dict(RECORD.stages)
+    assert line == {**said, "cost_input_usd": 12e-6, "cost_output_usd": 68e-6, "cost_usd": 80e-6}
 
 
 @pytest.mark.parametrize(("at", "time_"), [(0.0, "1970-01-01T00:00:00.000Z"), (1738324800, "2025-01-31T12:00:00.000Z")])
 def test_the_time_always_has_milliseconds(at: float, time_: str) -> None:
-    assert json.loads(record_line(dataclasses.replace(RECORD, at=at)))["time"] == time_
+    assert json.loads(record_line(RECORD._replace(at=at)))["time"] == time_
 
 
 texts = st.one_of(st.text(st.characters(), max_size=400), st.sampled_from(HOSTILE))
@@ -120,13 +143,17 @@ def test_clean_text_is_short_printable_and_otherwise_as_it_came(text: str) -> No
 
 
 @given(st.dictionaries(
-    st.sampled_from([field.name for field in dataclasses.fields(Record) if "str" in str(field.type)]), texts
+    st.sampled_from([name for name, kind in Record.__annotations__.items() if kind in (str, str | None)]), texts
 ), texts, st.integers())  # fmt: skip
 @example({"requested_model": "x\r\n" * 400_000, "method": "GET\u2028", "client": "\x1b]0;x\x07"}, "\ud800\n", 10**400)
 def test_a_record_is_one_line_whatever_stands_in_it(names: dict[str, str], reason: str, number: int) -> None:
-    attempt = AttemptRecord(reason, reason, reason, reason, number, number)
-    changes: dict[str, Any] = {**names, "attempts": (attempt,), "tokens_input": number, "request_bytes": number}
-    hostile = dataclasses.replace(RECORD, **changes)
+    attempt = AttemptRecord(reason, reason, reason, reason, number, number, number, number, number, number, number)
+    changes: dict[str, Any] = {
+        **names, "attempts": (attempt,), "tokens_input": number, "request_bytes": number, "body_ms": number,
+        "tags": ((reason, reason),) * 100, "skipped": (SkippedRecord(reason, reason),) * 100, "policies": (reason,) * 100,
+        "guardrails": (GuardrailRecord(reason, reason, reason),) * 100, "cache": "BYPASS",
+    }  # fmt: skip
+    hostile = RECORD._replace(**changes)
     line = record_line(hostile).decode()
     assert line.endswith("\n")
     assert not LINE_ENDS.search(line[:-1])
@@ -134,13 +161,14 @@ def test_a_record_is_one_line_whatever_stands_in_it(names: dict[str, str], reaso
     read = json.loads(line)
     assert abs(read["tokens_input"]) <= LARGEST_COUNT
     assert read["stream"] is True
+    assert all(len(read[name]) <= MOST_ENTRIES for name in ("tags", "skipped", "policies", "guardrails"))
 
 
 def test_the_file_holds_as_many_lines_as_records_were_offered(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     log = RecordLog(path)
     for number in range(2_500):
-        log.offer(dataclasses.replace(RECORD, requested_model=HOSTILE[number % 5], retries=number))
+        log.offer(RECORD._replace(requested_model=HOSTILE[number % 5], retries=number))
     assert log.close(10.0)
     lines = path.read_bytes().splitlines()
     assert [json.loads(line)["retries"] for line in lines] == list(range(2_500))
@@ -260,11 +288,27 @@ def test_after_a_torn_write_the_next_record_stands_on_a_line_of_its_own(tmp_path
     assert record_line(RECORD).startswith(torn[:-1])
 
 
+def test_what_is_written_is_told_with_its_cost_and_what_is_dropped_is_not(pipe: tuple[int, int]) -> None:
+    _, writer = pipe
+    fill(writer)
+    told: list[tuple[str, Cost | None]] = []
+    log = RecordLog(writer, capacity=1, on_cost=lambda record, cost: told.append((record.id, cost)))
+    log.offer(RECORD._replace(id="priced"))
+    wait_for(lambda: len(told) == 1)  # the thread hangs in its write
+    log.offer(RECORD._replace(id="waits", billing=None))
+    log.offer(RECORD._replace(id="dropped"))
+    assert log.dropped == 1
+    assert told == [("priced", Cost(12e-6, 68e-6, 80e-6))]
+    assert not log.close(0.05)
+    assert log.dropped == 2
+    assert len(told) == 1
+
+
 def test_a_record_that_is_no_json_costs_itself_alone(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     log = RecordLog(path)
     for at in (1.0, float("nan"), 1e300, 2.0):
-        log.offer(dataclasses.replace(RECORD, at=at))
+        log.offer(RECORD._replace(at=at))
     assert log.close()
     assert log.dropped == 2
     assert [json.loads(line)["time"][17:19] for line in path.read_bytes().splitlines()] == ["01", "02"]

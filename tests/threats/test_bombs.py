@@ -11,22 +11,8 @@ from collections.abc import Callable
 import brotli  # type: ignore[import-untyped]
 import pytest
 import zstandard
-from attacked import (
-    ASK,
-    CHAT,
-    JSON,
-    call,
-    careless,
-    counted,
-    forget_peak,
-    provider,
-    recorded,
-    refused,
-    resident,
-    rules,
-    tunnelled,
-    wire,
-)
+from attacked import ASK, CHAT, JSON, call, careless, counted, provider, recorded, refused, rules, tunnelled, wire
+from memory import MIB, growth
 
 from rig import behaviours as does
 from rig.behaviours import Behaviour, Reply
@@ -35,7 +21,6 @@ from rig.scripted import Upstream
 from rig.starts import StartGateway, StartUpstream
 from rig.wire import Http1
 
-MIB = 1 << 20
 ROOM = 100 * MIB
 """Bytes of memory that one hostile body may cost at most (THREATS, row 8)."""
 
@@ -123,11 +108,11 @@ NAMES = (
 async def test_a_bomb_is_stopped_while_it_inflates(
     gateway: Gateway, served: Upstream, bombs: dict[str, bytes], name: str
 ) -> None:
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     answer = await call(gateway, headers=(JSON, ("content-encoding", encoding_of(name))), body=bombs[name])
     refused(answer, 413, "request_too_large")
     assert recorded(gateway, answer)["request_bytes"] == len(bombs[name])
-    assert resident(gateway, "VmHWM") - before < ROOM
+    assert grown() < ROOM
     assert served.untouched
 
 
@@ -152,12 +137,12 @@ async def test_decoded_bytes_count_as_bytes_in_flight(shared_gateway: StartGatew
     noise = secrets.token_hex(128 << 10).encode()
     packed = gzip.compress(ASK[:-1] + b', "x": "' + noise + b" " * (12 * MIB) + b'"}')
     assert len(packed) < 192 << 10
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     headers = (JSON, ("content-encoding", "gzip"))
     answers = await asyncio.gather(*(call(gateway, headers=headers, body=packed, within=60) for _ in range(10)))
     statuses = [answer.status for answer in answers]
     assert set(statuses) <= {200, 503}, statuses
-    assert 0 < statuses.count(200) <= 2 or resident(gateway, "VmHWM") - before < ROOM, statuses
+    assert 0 < statuses.count(200) <= 2 or grown() < ROOM, statuses
 
 
 async def test_the_limit_holds_for_what_comes_out(shared_gateway: StartGateway, served: Upstream) -> None:
@@ -230,10 +215,10 @@ async def test_raw_deflate_is_read_too(gateway: Gateway, served: Upstream) -> No
 @pytest.mark.parametrize("target", ["/v1/embeddings", "/v1/responses", "/v1/batches", "/v1/fine_tuning/jobs"])
 async def test_other_json_operations(gateway: Gateway, served: Upstream, bombs: dict[str, bytes], target: str) -> None:
     """Known or not: what says that it is JSON is read within the same bounds."""
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     headers = (JSON, ("content-encoding", "gzip"))
     refused(await call(gateway, target, headers=headers, body=bombs["gzip-of-zeros"]), 413, "request_too_large")
-    assert resident(gateway, "VmHWM") - before < ROOM
+    assert grown() < ROOM
     assert served.untouched
 
 
@@ -285,11 +270,11 @@ async def test_a_providers_bomb_is_a_failed_attempt(
     gateway: Gateway, fallback: Gateway, served: Upstream, bombs: dict[str, bytes], name: str
 ) -> None:
     served.script(encoded(encoding_of(name), bombs[name]))
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     answer = await call(gateway)
     refused(answer, 502, "all_targets_failed")
     assert [attempt["outcome"] for attempt in recorded(gateway, answer)["attempts"]] == ["too_large"]
-    assert resident(gateway, "VmHWM") - before < ROOM
+    assert grown() < ROOM
     answer = await call(fallback)
     assert json.loads(answer.body)["choices"][0]["message"]["content"] == "from the second"
     assert [attempt["outcome"] for attempt in recorded(fallback, answer)["attempts"]] == ["too_large", "ok"]
@@ -302,10 +287,10 @@ async def test_a_providers_bomb_in_a_stream(
     """Zeros hold no event, so nothing was sent to the client before it was noticed."""
     served.script(encoded(encoding_of(name), bombs[name], "text/event-stream", 16 << 10))
     body = json.dumps({**CHAT, "stream": True}).encode()
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     answer = await call(gateway, body=body)
     assert answer.whole
-    assert resident(gateway, "VmHWM") - before < ROOM
+    assert grown() < ROOM
     assert len(answer.body) < MIB
     outcome = recorded(gateway, answer)
     assert outcome["broken"] or outcome["code"] == "all_targets_failed", outcome
@@ -314,12 +299,12 @@ async def test_a_providers_bomb_in_a_stream(
 
 async def test_a_bomb_in_an_error_reply(gateway: Gateway, served: Upstream, bombs: dict[str, bytes]) -> None:
     served.script(does.body(bombs["gzip-of-zeros"], (JSON, ("content-encoding", "gzip")), 500))
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     answer = await call(gateway)
     assert answer.status == 500
     assert answer.header("content-encoding") is None
     assert len(answer.body) < MIB
-    assert resident(gateway, "VmHWM") - before < ROOM
+    assert grown() < ROOM
 
 
 # WebSocket messages
@@ -370,26 +355,26 @@ async def pushed(client: Http1, frames: list[bytes]) -> None:
 async def test_a_bomb_in_a_web_socket_message(gateway: Gateway, served: Upstream, bombs: dict[str, bytes]) -> None:
     """One compressed message of 256 MiB. mitmproxy inflates whole messages before it hands them on."""
     served.script(deflating())
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     async with wire(gateway) as client:
         client.send("GET", "/v1/realtime?model=m", (("host", gateway.authority), *HANDSHAKE))
         answer = await client.head()
         assert answer.status == 101
         if answer.header("sec-websocket-extensions"):
             await pushed(client, [frame(0xC2, bombs["raw deflate-of-zeros"])])
-        assert resident(gateway, "VmHWM") - before < ROOM
+        assert grown() < ROOM
 
 
 async def test_a_web_socket_message_without_an_end(gateway: Gateway, served: Upstream) -> None:
     """256 MiB in fragments, none the last: what is held of a message is bounded."""
     served.script(deflating())
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     async with tunnelled(gateway, "llm.test:443", sni="llm.test", tls=careless()) as client:
         client.send("GET", "/v1/realtime?model=m", (("host", "llm.test"), *HANDSHAKE[:-1]))
         assert (await client.head()).status == 101
         piece = bytes(4 * MIB)
         await pushed(client, [frame(0x02, piece), *(frame(0x00, piece) for _ in range(63))])
-        assert resident(gateway, "VmHWM") - before < ROOM
+        assert grown() < ROOM
 
 
 async def test_bodies_in_flight_are_free_again(gateway: Gateway) -> None:

@@ -78,6 +78,40 @@ async def test_names_in_bodies(gateway: Gateway) -> None:
     lines_of(gateway, 3 * len(ODD))
 
 
+async def test_tags_tasks_projects_and_tenants(gateway: Gateway) -> None:
+    """What a call says about itself, in its body and in its headers: told if it is plain text, else not at all."""
+    sent = 0
+    for value in ODD.values():
+        said = {"project_id": value, "tenantId": value, "gateflow": {"tags": {value: "a", "team": value}}}
+        answer = await call(gateway, body=json.dumps({**CHAT, **said}).encode())
+        assert answer.status == 200, answer
+        sent += 1
+        plain = value.encode("utf-8", "surrogateescape")
+        if not re.search(rb"[\r\n\0]", plain) and len(plain) < 4096:
+            names = ("x-gateflow-task-type", "x-gateway-project-id", "x-gateflow-tags")
+            answer = await call(gateway, headers=(JSON, *((name, plain.decode("latin-1")) for name in names)))
+            sent += answer.status != 431
+            assert answer.status in (200, 400), answer
+    lines = lines_of(gateway, sent)
+    assert {line["project"] for line in lines} == {"unknown"}
+    for line in lines:
+        for text in (line["task"], line["tenant"], *line["tags"], *line["tags"].values()):  # type: ignore[misc, attr-defined]
+            assert text is None or (text.isprintable() and len(text) <= 128)
+    assert any(line["task"] == ODD["script"] for line in lines), "plain text is told as it is"
+    assert any(line["tags"] == {ODD["formula"]: "a", "team": ODD["formula"]} for line in lines)
+
+
+async def test_as_many_tags_as_there_may_be(gateway: Gateway) -> None:
+    """The largest line that a client can cause: bounded, and still one line."""
+    for count in (32, 33, 10_000):
+        tags = {f"{number:04}" + "\U0001f600" * 124: "\U0001f600" * 128 for number in range(count)}
+        answer = await call(gateway, body=json.dumps({**CHAT, "gateflow": {"tags": tags}}).encode())
+        assert answer.status == 200
+    lines = gateway.records(3)
+    assert [len(line["tags"]) for line in lines] == [32, 0, 0]
+    assert max(map(len, (gateway.folder / "stdout").read_bytes().splitlines())) < 64 << 10
+
+
 async def test_names_in_paths_and_queries(gateway: Gateway) -> None:
     values = [urllib.parse.quote(value)[:2000] for value in ODD.values()]
     for value in values:
@@ -128,8 +162,7 @@ async def test_headers_that_are_none(gateway: Gateway, served: Upstream, raw: by
     assert answer.header("set-cookie") is None
     for request in served.requests:
         assert not any(b in value for _, value in request.headers for b in (b"\n", b"\r", b"\0"))
-    text = (gateway.folder / "stdout").read_text()
-    assert all(character.isprintable() or character == "\n" for character in text)
+    lines_of(gateway, 1)
     assert "Traceback" not in gateway.errors()
 
 
@@ -175,11 +208,14 @@ async def test_tokens_that_a_provider_claims(gateway: Gateway, served: Upstream)
 
 
 async def test_tunnels_to_odd_names(gateway: Gateway) -> None:
-    """No exchange, so no record; and nothing of it on the operators' terminal."""
+    """A tunnel is no exchange and leaves no record, a request that cannot be read does; nothing of it is told anywhere."""
+    unread = 0
     for name in ("\x1b[31mred:443", "a\tb:443", "x" * 5000 + ":443", f"{FORGED}:443"):
         async with wire(gateway) as client:
             answer = await ask_tunnel(client, name)
         assert answer.status in (400, 403), answer
+        unread += answer.status == 400
+    assert {record["method"] for record in lines_of(gateway, unread)} == {"-"}
     assert "\x1b" not in gateway.log()
     assert "forged" not in gateway.log()
 
@@ -190,7 +226,8 @@ async def test_labels_are_bounded(gateway: Gateway) -> None:
     before = len(gateway.admin("/metrics")[1].splitlines())
     for number in range(50):
         name = secrets.token_hex(8)
-        await call(gateway, body=json.dumps({**CHAT, "model": name}).encode())
+        said = {"model": name, "project_id": name, "tenantId": name, "gateflow": {"tags": {name: name}}}
+        await call(gateway, headers=(JSON, ("x-gateflow-task-type", name)), body=json.dumps({**CHAT, **said}).encode())
         await call(gateway, f"/v1/{name}", body=b"{}")
         await call(gateway, method=f"M{number}")
         await call(gateway, host=f"{name}.test")

@@ -19,24 +19,21 @@ from attacked import (
     careless,
     counted,
     dropped,
-    forget_peak,
     provider,
     recorded,
     refused,
-    resident,
     rules,
     tunnelled,
     wire,
 )
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, SettingsFrame
+from memory import MIB, growth
 
 from rig import behaviours as does
 from rig.gateway import Gateway
 from rig.scripted import Upstream
 from rig.starts import StartGateway, StartUpstream
 from rig.wire import Http1, Http2, Streams, connect
-
-MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +180,7 @@ async def test_a_multipart_body_beyond_its_own_limit(gateway: Gateway, served: U
 )
 async def test_odd_chunk_sizes(gateway: Gateway, served: Upstream, size: str) -> None:
     """A number is a promise, not an allocation; what is no number ends the connection in our shape or without a word."""
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     async with wire(gateway) as client:
         client.writer.write(_head(gateway.authority, ("transfer-encoding", "chunked")) + size.encode() + b"\r\n{}\r\n0\r\n\r\n")
         try:
@@ -192,7 +189,7 @@ async def test_odd_chunk_sizes(gateway: Gateway, served: Upstream, size: str) ->
             answer = None  # more is waited for, or the end came at once
     assert answer is None or answer.status in (400, 413), answer
     assert answer is None or json.loads(answer.body)["error"]["code"] in ("invalid_request", "request_too_large")
-    assert resident(gateway, "VmHWM") - before < 50 * MIB
+    assert grown() < 50 * MIB
     assert served.untouched
 
 
@@ -232,13 +229,13 @@ async def test_a_body_of_millions_of_values(shared_gateway: StartGateway, served
     gateway = shared_gateway(rules(provider(served)))
     served.script(does.answer(does.completion("x")))  # which does not look at the body, as `ok` does, in our own process
     body = ASK[:-1] + b', "x": [' + (piece + b",") * (60 * MIB // (len(piece) + 1)) + piece + b"]}"
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     large = asyncio.ensure_future(call(gateway, body=body, within=60))
     while not large.done():
         assert (await call(gateway, within=3)).status == 200
         await asyncio.sleep(0.02)
     assert (await large).status in (200, 400, 413)
-    assert resident(gateway, "VmHWM") - before < 512 * MIB
+    assert grown() < 512 * MIB
 
 
 # Numbers
@@ -403,7 +400,7 @@ async def test_resets_that_the_gateway_is_made_to_send(gateway: Gateway, served:
 
 async def test_continuation_without_an_end(gateway: Gateway) -> None:
     """CVE-2024-27316 and the like: a head that goes on for ever costs no memory and ends the connection."""
-    before = forget_peak(gateway)
+    grown = growth(gateway)
 
     async def attack(attacker: Attacker) -> None:
         await attacker.flush()
@@ -414,13 +411,13 @@ async def test_continuation_without_an_end(gateway: Gateway) -> None:
             await attacker.write(piece.serialize())
 
     await _flood(gateway, attack)
-    assert resident(gateway, "VmHWM") - before < 50 * MIB
+    assert grown() < 50 * MIB
 
 
 @pytest.mark.parametrize("kind", ["ping", "settings"])
 async def test_frames_that_want_an_answer_each(gateway: Gateway, kind: str) -> None:
     """A client that reads no answers: they may not pile up (CVE-2019-9512, -9515)."""
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     frame = (PingFrame(0, b"12345678") if kind == "ping" else SettingsFrame(0, settings={1: 4096})).serialize()
     async with tunnelled(gateway, "llm.test:443", sni="llm.test", tls=careless("h2")) as client:
         client.writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize())
@@ -430,7 +427,7 @@ async def test_frames_that_want_an_answer_each(gateway: Gateway, kind: str) -> N
                 client.writer.write(frame * 1000)
                 await asyncio.wait_for(client.writer.drain(), 2)
         assert (await call(gateway)).status == 200
-    assert resident(gateway, "VmHWM") - before < 50 * MIB
+    assert grown() < 50 * MIB
 
 
 async def test_many_streams_at_once(gateway: Gateway, served: Upstream) -> None:
@@ -451,13 +448,13 @@ async def test_many_streams_at_once(gateway: Gateway, served: Upstream) -> None:
 async def test_a_client_that_does_not_read(gateway: Gateway, served: Upstream) -> None:
     """A fast provider and a slow reader: what waits between them is bounded."""
     served.script(does.firehose(events=200_000, size=1000))
-    before = forget_peak(gateway)
+    grown = growth(gateway)
     streams = await asyncio.open_connection("127.0.0.1", gateway.proxy_port, limit=1024)
     client = Http1(streams)
     client.send("POST", PATH, (("host", gateway.authority), JSON), json.dumps({**CHAT, "stream": True}).encode())
     assert (await client.head()).status == 200
     await asyncio.sleep(3)
-    assert resident(gateway, "VmHWM") - before < 50 * MIB
+    assert grown() < 50 * MIB
     client.leave()
     assert (await call(gateway, body=b"{")).status == 400
 

@@ -3,6 +3,7 @@
 A failing row says: read the new source, look whether `transport/` still does what it says, then write the new value.
 """
 
+import asyncio
 import hashlib
 import inspect
 from importlib.metadata import version
@@ -12,9 +13,9 @@ import pytest
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.addons import next_layer, proxyserver, tlsconfig
 from mitmproxy.master import Master
-from mitmproxy.proxy import layer, mode_servers, server
+from mitmproxy.proxy import layer, mode_servers, server, utils
 from mitmproxy.proxy.layers import http as layers
-from mitmproxy.proxy.layers.http import _http1, _http2, _upstream_proxy
+from mitmproxy.proxy.layers.http import _http1, _http2, _http_h2, _upstream_proxy
 
 LEANT_ON = (
     layers.HttpStream,                      # every state that AttemptStream overrides, and those around them
@@ -28,10 +29,13 @@ LEANT_ON = (
     _http2.Http2Connection,
     _http2.Http2Server,
     _http2.Http2Client,
+    _http_h2.BufferedH2Connection,          # receive_data, whose events we look through; made in Http2Connection.__init__
     _upstream_proxy.HttpUpstreamProxy,      # the text of a refused CONNECT
     layer.Layer,                            # _paused, _paused_event_queue, `blocking`
     layer.NextLayer,
-    server.ConnectionHandler,               # open_connection: server_connect, then max_conns, then the address
+    server.ConnectionHandler,               # open_connection: server_connect, then max_conns, then the address;
+                                            # handle_connection awaits drain_writers after each piece that it read
+    utils.ReceiveBuffer,                    # _chunks
     mode_servers.ProxyConnectionHandler,    # handle_hook calls addons.handle_lifecycle
     next_layer.NextLayer,
     proxyserver.Proxyserver,
@@ -51,6 +55,17 @@ def test_the_source_is_the_one_that_was_read(thing: object) -> None:
     assert fingerprint(thing) == FINGERPRINTS[name], f"{name} changed in mitmproxy {version('mitmproxy')}"
 
 
+def test_a_reader_holds_what_was_read_ahead() -> None:
+    """`turns` asks whether there is more."""
+    async def read_ahead() -> None:
+        reader = asyncio.StreamReader()
+        assert not reader._buffer  # type: ignore[attr-defined]
+        reader.feed_data(b"more")
+        assert reader._buffer  # type: ignore[attr-defined]
+
+    asyncio.run(read_ahead())
+
+
 def test_h2_bounds_what_a_client_may_open() -> None:
     """CVE-2023-44487 and the CONTINUATION flood are met by h2 itself from 4.3 on (docs/security.md)."""
     assert tuple(map(int, h2.__version__.split(".")[:2])) >= (4, 3)
@@ -68,10 +83,12 @@ FINGERPRINTS = {
     "mitmproxy.proxy.layers.http._http2.Http2Connection": "f18f3940fd55",
     "mitmproxy.proxy.layers.http._http2.Http2Server": "97aac4eab18a",
     "mitmproxy.proxy.layers.http._http2.Http2Client": "a113056f7d2b",
+    "mitmproxy.proxy.layers.http._http_h2.BufferedH2Connection": "f983b7220f47",
     "mitmproxy.proxy.layers.http._upstream_proxy.HttpUpstreamProxy": "ba06f9fb28a2",
     "mitmproxy.proxy.layer.Layer": "e98dedd896fb",
     "mitmproxy.proxy.layer.NextLayer": "3cbcbafad282",
     "mitmproxy.proxy.server.ConnectionHandler": "f7209a1273f3",
+    "mitmproxy.proxy.utils.ReceiveBuffer": "a1bc82e1404d",
     "mitmproxy.proxy.mode_servers.ProxyConnectionHandler": "10e340d70b3f",
     "mitmproxy.addons.next_layer.NextLayer": "f1d53b3127c3",
     "mitmproxy.addons.proxyserver.Proxyserver": "274ee0764207",

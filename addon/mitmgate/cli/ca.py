@@ -19,6 +19,8 @@ DEFAULT_CONFDIR: Final = Path("~/.mitmgate")
 DEFAULT_HOSTS: Final = tuple(dict.fromkeys(host for vendor in VENDORS.values() for host in vendor.hosts))
 """What a CA may sign for where no rules say what is intercepted: the known vendors' hosts."""
 
+DEFAULT_GATEWAY: Final = ProxyAddress("http", "127.0.0.1", 8080)
+
 BUNDLE_FILE: Final = "system-bundle.pem"
 
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=["rotate"], help="make the next CA; the present one goes on signing")
     parser.add_argument("--activate", action="store_true", help="with rotate: the next CA signs from the next start on")
     parser.add_argument("--confdir", type=Path, default=DEFAULT_CONFDIR, metavar="DIR", help="its folder (%(default)s)")
-    parser.add_argument("--rules", type=Path, metavar="DIR", help="the rules that say what is intercepted")
+    parser.add_argument("--rules", type=Path, metavar="DIR", help="the rules: what is intercepted, where the gateway is")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--path", action="store_true", help="print the certificate's path alone")
     shown.add_argument(
@@ -37,42 +39,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--pac", action="store_true", help="print a PAC file: these hosts come here, all else goes DIRECT")
     parser.add_argument("--host", nargs="+", metavar="PATTERN", help="with --pac: the hosts (default: intercepted ones)")
     parser.add_argument(
-        "--proxy", type=_proxy, default="127.0.0.1:8080", metavar="HOST:PORT", help="the gateway (%(default)s)"
+        "--proxy", type=_proxy, metavar="HOST:PORT",
+        help=f"where clients reach the gateway (default: where the rules listen; without rules {DEFAULT_GATEWAY.authority})",
     )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
-def main(args: argparse.Namespace, permitted: Sequence[str] = DEFAULT_HOSTS, named: CaFiles | None = None) -> int:
+def main(
+    args: argparse.Namespace,
+    permitted: Sequence[str] = DEFAULT_HOSTS,
+    named: CaFiles | None = None,
+    gateway: ProxyAddress = DEFAULT_GATEWAY,
+) -> int:
     """Runs the command; 0 done, 1 the CA cannot be used, 2 wrong usage.
 
-    `permitted`: the hosts that a new CA may sign for; `named`: `ca:` of the rules.
+    `permitted`: the hosts that a new CA may sign for; `named`: `ca:` of the rules; `gateway`: where the rules listen.
     """
-    wrong = _misuse(args)
+    wrong = _misuse(args, gateway)
     if wrong is not None:
         print(f"mitmgate ca: {wrong}", file=sys.stderr)
         return 2
+    proxy = args.proxy or gateway
     try:
         if args.pac:
-            script = pac(args.host or permitted, args.proxy)
+            script = pac(args.host or permitted, proxy)
             print(json.dumps({"pac": script}) if args.json else script.rstrip("\n"))
         elif args.action == "rotate":
             _rotate(args, permitted, named)
         else:
-            _show(args, permitted, named)
+            _show(args, permitted, named, proxy)
     except AuthorityError as error:
         print(f"mitmgate ca: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _misuse(args: argparse.Namespace) -> str | None:
+def _misuse(args: argparse.Namespace, gateway: ProxyAddress) -> str | None:
     if args.activate and args.action != "rotate":
         return "--activate belongs to `mitmgate ca rotate`"
     if args.host and not args.pac:
         return "--host belongs to --pac"
-    if args.action == "rotate" and (args.path or args.pac or args.bundle is not None):
-        return "rotate goes with --activate, --confdir, --rules and --json only"
+    if args.action == "rotate":
+        more = args.path or args.pac or args.proxy or args.bundle is not None
+        return "rotate goes with --activate, --confdir, --rules and --json only" if more else None
+    if args.path:
+        return None
+    if args.bundle is not None:
+        return _unfit_bundle(args.bundle)
+    if args.proxy is None and gateway.port == 0:
+        return "the rules let the system choose the port: say where the gateway is with --proxy HOST:PORT"
     return None
+
+
+def _unfit_bundle(name: str) -> str | None:
+    """Why the bundle cannot be written there; "" and "-" are no names."""
+    path = Path(name)
+    if name and path.is_dir():
+        return f"--bundle takes a file; {path} is a folder"
+    return None if path.parent.is_dir() else f"--bundle: there is no folder {path.parent}"
 
 
 def _rotate(args: argparse.Namespace, permitted: Sequence[str], named: CaFiles | None) -> None:
@@ -95,7 +119,7 @@ def _rotate(args: argparse.Namespace, permitted: Sequence[str], named: CaFiles |
         print("2. When all do: mitmgate ca rotate --activate, then restart the gateway.")
 
 
-def _show(args: argparse.Namespace, permitted: Sequence[str], named: CaFiles | None) -> None:
+def _show(args: argparse.Namespace, permitted: Sequence[str], named: CaFiles | None, proxy: ProxyAddress) -> None:
     authority = load_or_create(args.confdir, permitted=permitted, ca=named)
     if authority.created:
         print(f"mitmgate ca: there was no CA yet; made {authority.certificate_path}", file=sys.stderr)
@@ -115,8 +139,21 @@ def _show(args: argparse.Namespace, permitted: Sequence[str], named: CaFiles | N
     if args.bundle is not None:
         print(json.dumps({"bundle": str(bundle)}) if args.json else bundle)
         return
-    answer = _answer(authority, bundle, args.proxy)
+    answer = _answer(authority, bundle, proxy)
     print(json.dumps(answer, indent=2) if args.json else _text(answer))
+
+
+def trust_file(authority: Authority, confdir: Path) -> Path | None:
+    """What SSL_CERT_FILE should name: the system's CAs and ours in one file, so that what is tunnelled verifies too.
+
+    None where `mitmgate ca` has not written one for the CA that signs now. Nothing is written here: a running gateway
+    keeps nothing but its CA in the confdir.
+    """
+    bundle = confdir.expanduser().absolute() / BUNDLE_FILE
+    try:
+        return bundle if to_pem(authority.chain[0]).strip() in bundle.read_bytes() else None
+    except OSError:
+        return None
 
 
 def _trusted(authority: Authority, confdir: Path, named: CaFiles | None) -> list[bytes]:

@@ -39,6 +39,12 @@ class ProxyAddress:
             raise ValueError(f"not host:port: {text!r}")
         return cls(parts.scheme, parts.hostname, parts.port)
 
+    @classmethod
+    def listening(cls, host: str, port: int, names: Sequence[str] = ()) -> "ProxyAddress":
+        """By which clients reach what listens there. `names`: the gateway's own, for one that listens on all addresses."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+        return cls("http", next(iter(names), everywhere[host]) if host in everywhere else host, port)
+
     @property
     def authority(self) -> str:
         """host:port, an IPv6 address in brackets."""

@@ -24,7 +24,8 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 0  # where the loop takes no signal handlers (Windows)
     except OSError as error:
-        print(f"mitmgate simulate: cannot listen at {args.host} port {args.port}: {error.strerror}", file=sys.stderr)
+        why = error.strerror or "this machine has no such address"  # the one error to which asyncio gives no number
+        print(f"mitmgate simulate: cannot listen at {args.host} port {args.port}: {why}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,7 +1,11 @@
-"""The admin port: health, readiness, metrics and the pages that errors point to. Nothing here changes the gateway.
+"""The admin port: health, readiness, metrics, the latest requests and the pages that errors point to.
+
+`POST /reload` alone changes something: the gateway reads its rules again.
 
 A web page in an operator's browser must not be able to read this port (THREATS, row 14): the Host must be one of
 ours, so that a rebound DNS name gets nothing, and requests that another site caused are refused. There is no CORS.
+What changes something also needs a header of our own, which a browser sends to another site only after it has asked, by
+a preflight that is refused here; so not even a browser that tells no Origin can do it.
 """
 
 import asyncio
@@ -16,7 +20,10 @@ import orjson
 from aiohttp import hdrs, web
 
 from mitmgate.console.docs import doc_url, error_page, error_sections, errors_page, html_page
+from mitmgate.console.requests import Requests
+from mitmgate.errors import error_body
 from mitmgate.telemetry.metrics import CONTENT_TYPE, Metrics
+from mitmgate.transport.reload import Outcome
 
 CONNECTIONS: Final = 128            # at the same time; more are closed at once
 CONNECTION_SECONDS: Final = 30.0    # the life of a connection, slow readers and writers included
@@ -35,6 +42,11 @@ _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _ERRORS: Final = "/docs/errors"
+_RELOAD: Final = "/reload"
+_OWN_HEADER: Final = "x-mitmgate"
+_OWN_WORD: Final = "reload"
+_REQUESTS: Final = "/requests/"
+_NOT_HELD: Final = "No request of this id is alive or among the last that have ended. It is the reply's x-gateway-request-id."
 _NOT_OURS: Final = b"This port answers to loopback, to its own address and to the names under listen.hosts.\n"
 
 _log: Final = logging.getLogger(__name__)
@@ -71,7 +83,8 @@ class Readiness:
 
 
 class AdminServer:
-    """Serves GET and HEAD of /, /healthz, /readyz, /metrics and /docs/errors; one request per connection.
+    """Serves GET and HEAD of /, /healthz, /readyz, /metrics, /requests/ID and /docs/errors, and POST of /reload; one request
+    per connection.
 
     `hosts` are names that it answers to beside loopback and the address that a connection came in on (`listen.hosts`).
     """
@@ -82,19 +95,28 @@ class AdminServer:
         metrics: Metrics,
         *,
         hosts: Collection[str] = (),
+        requests: Requests | None = None,
+        reload: Callable[[], Awaitable[Outcome | None]] | None = None,
         connection_seconds: float = CONNECTION_SECONDS,
         connections: int = CONNECTIONS,
     ) -> None:
         self._readiness = readiness
         self._metrics = metrics
-        self._hosts = tuple(_normal(host) for host in hosts)
+        self._requests = requests
+        self._reload = reload
+        self.answer_to(hosts)
         self._connection_seconds = connection_seconds
         self._connections = connections
         self._sections = error_sections()
         self._scrape = asyncio.Lock()
+        self._explaining = asyncio.Lock()
         self._server: _Server | None = None
         self._listener: asyncio.Server | None = None
         self._address: tuple[str, int] | None = None
+
+    def answer_to(self, hosts: Collection[str]) -> None:
+        """These are our names from now on."""
+        self._hosts = tuple(_normal(host) for host in hosts)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; port 0 lets the OS choose. Returns the address listened on. Raises OSError where it cannot be had."""
@@ -127,6 +149,8 @@ class AdminServer:
         if refusal is not None:
             return refusal
         path = request.path
+        if path == _RELOAD:
+            return await self._reloaded()
         if path == "/healthz":
             return _reply(200, b'{"status":"ok"}', _JSON)
         if path == "/readyz":
@@ -135,6 +159,8 @@ class AdminServer:
         if path == "/metrics":
             async with self._scrape:  # thousands of series take milliseconds: off the loop, and one scrape at a time
                 return _reply(200, await asyncio.to_thread(self._metrics.render), CONTENT_TYPE)
+        if path.startswith(_REQUESTS):
+            return await self._told(path.removeprefix(_REQUESTS))
         if path == "/":
             return _reply(200, _INDEX.encode(), _HTML)
         if path == _ERRORS:
@@ -143,6 +169,23 @@ class AdminServer:
         if code != path and code in self._sections and code:
             return _reply(200, error_page(code, self._sections[code]).encode(), _HTML)
         return _reply(404, b"There is no such page here. Begin at /\n", _TEXT)
+
+    async def _reloaded(self) -> web.Response:
+        outcome = await self._reload() if self._reload is not None else None
+        if outcome is None:
+            return _reply(503, b"The gateway is starting.\n", _TEXT)
+        document = {"rules": outcome.generation, "changed": outcome.word == "accepted"}
+        if outcome.word == "rejected":
+            return _reply(422, orjson.dumps({**document, "problems": outcome.problems}), _JSON)
+        return _reply(200, orjson.dumps(document), _JSON)
+
+    async def _told(self, exchange_id: str) -> web.Response:
+        held = self._requests.find(exchange_id) if self._requests is not None else None
+        if held is None:
+            return _reply(404, error_body("not_found", _NOT_HELD), _JSON)
+        async with self._explaining:        # a thousand routes take milliseconds: like a scrape
+            document = await asyncio.to_thread(held.document)
+        return _reply(200, orjson.dumps(document, default=str), _JSON)
 
     def _refusal(self, request: web.BaseRequest) -> web.Response | None:
         hosts = request.headers.getall(hdrs.HOST, [])
@@ -156,6 +199,13 @@ class AdminServer:
         same = all(origin.partition("://")[2].lower() == hosts[0].lower() for origin in origins)
         if not same or site not in ("none", "same-origin", "same-site"):
             return _reply(403, b"Another web site caused this request; open the address itself instead.\n", _TEXT)
+        if request.path == _RELOAD:
+            if request.method != hdrs.METH_POST:
+                return _reply(405, b"Only POST.\n", _TEXT, allow="POST")
+            # `same-site` is another port of this machine: whoever serves a page there is not its operator.
+            if site == "same-site" or request.headers.getall(_OWN_HEADER, []) != [_OWN_WORD]:
+                return _reply(403, b"Say that no web page asks: send the header `x-mitmgate: reload`.\n", _TEXT)
+            return None
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return _reply(405, b"Only GET and HEAD.\n", _TEXT, allow="GET, HEAD")
         return None
@@ -226,6 +276,7 @@ _INDEX: Final = html_page(
     '<ul><li><a href="/healthz">/healthz</a>: the process lives</li>'
     '<li><a href="/readyz">/readyz</a>: it takes traffic, and what to know about it</li>'
     '<li><a href="/metrics">/metrics</a>: for Prometheus</li>'
+    "<li>/requests/ID: one of the latest requests, by its reply's x-gateway-request-id</li>"
     f'<li><a href="{_ERRORS}">{_ERRORS}</a>: what each error means</li></ul>',
 )
 

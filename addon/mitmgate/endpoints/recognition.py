@@ -9,17 +9,18 @@ from mitmgate.exchange import Arrival, Endpoint
 
 
 class Row(NamedTuple):
-    """A path below an API's base; `whole`: nothing may follow it."""
+    """A path below an API's base; `whole`: nothing may follow it; `listed`: GET lists what POST has stored."""
 
     suffix: str
     operation: str
     whole: bool = False
     post_only: bool = False
     content: Literal["json", "multipart", "any"] = "any"
+    listed: bool = False
 
 
 _OPENAI: Final = (
-    Row("/chat/completions", "chat", True, True, "json"),
+    Row("/chat/completions", "chat", True, True, "json", True),
     Row("/completions", "completions", True, True, "json"),
     Row("/embeddings", "embeddings", True, True, "json"),
     Row("/rerank", "rerank", True, True, "json"),
@@ -82,8 +83,13 @@ def _row(method: str, suffix: str, *, model: str | None, total: float) -> Endpoi
             continue
         if not suffix.startswith(row.suffix):
             raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
+        listed = row.listed and model is None       # Azure's deployments have no list
+        if listed and method == "GET":              # `other`, as each of what is stored is by its id
+            return Endpoint("other", "openai", suffix, None, total, "none")
         if row.post_only and method != "POST":
-            raise Refusal("method_not_allowed", f"{method} is not allowed here; use POST.", headers={"allow": "POST"})
+            allowed = ("GET", "POST") if listed else ("POST",)
+            message = f"{method} is not allowed here; use {' or '.join(allowed)}."
+            raise Refusal("method_not_allowed", message, headers={"allow": ", ".join(allowed)})
         has_body = method in ("POST", "PUT", "PATCH")
         return Endpoint(
             operation=row.operation,

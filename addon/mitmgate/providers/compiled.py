@@ -63,7 +63,12 @@ def _compile(
 
 
 def _path(text: str | None, folder: Path) -> str | None:
-    return str((folder / text).resolve()) if text else None
+    return str(_named(text, folder)) if text else None
+
+
+def _named(text: str, folder: Path) -> Path:
+    """A file that the rules name. Links in its path stay: a Kubernetes volume is renewed by turning one to a new folder."""
+    return folder.absolute() / text
 
 
 def _credential(
@@ -90,7 +95,7 @@ def read_credential(given: schema.Credential, folder: Path, environ: Mapping[str
         value = environ.get(given.env)
         return FixedCredential(value) if value else None
     if given.file is not None:
-        return FileCredential((folder / given.file).resolve())
+        return FileCredential(_named(given.file, folder))
     if given.value is not None:
         return FixedCredential(given.value.get_secret_value())
     return None

@@ -5,15 +5,38 @@ secret is picked up without a reload and the request path opens no file.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from mitmgate.exchange import Credential
+from mitmgate.providers.vendors import VENDORS
+from mitmgate.rules import schema
 
 _LOOK_EVERY: Final = 1.0                    # seconds between looks at a file's modification time
 _LARGEST: Final = 64 << 10                  # bytes of a secret's file
+_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*")  # of a variable; a key that stands in its place by mistake has small letters
+
+
+def key_sources(name: str, rule: schema.Provider) -> str:
+    """Where a provider's key is looked for, as messages may say it: never what may itself be a key."""
+    if rule.credential is None:
+        vendor = VENDORS.get(name)
+        return (vendor and vendor.variable) or "no variable"
+    several = rule.credential if isinstance(rule.credential, tuple) else (rule.credential,)
+    return " or ".join(dict.fromkeys(source_of(each, f"providers.{name}") for each in several))
+
+
+def source_of(source: schema.Credential, place: str) -> str:
+    """One source of a secret at a place of the rules, as messages may say it."""
+    if source.env is not None and _NAME.fullmatch(source.env):
+        return source.env
+    if source.file is not None and source.file.startswith("/"):
+        return source.file
+    kind = "variable" if source.env is not None else "file" if source.file is not None else "value"
+    return f"the {kind} that {place}.credential names"
 
 
 class FixedCredential:

@@ -1,87 +1,95 @@
-"""The rules' `routes:` and `models:` made ready for matching, and what the built-in order falls back to."""
+"""The rules' `routes:`, `models:`, `aliases:`, `policies:` and teams made ready for matching."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
-from mitmgate.dialects.registry import SPEAKS_OPENAI
-from mitmgate.exchange import Chosen, Deadlines, Provider, RetryRule, Target
+from mitmgate.conditions import Condition
+from mitmgate.exchange import Allow, Chosen, Constraint, Deadlines, Guarded, Provider, Reach, RetryRule, Target
 from mitmgate.globs import Globs
 from mitmgate.providers.catalogue import context_window, models_of
-from mitmgate.routing.match import Asked, Match, Route, first_match
+from mitmgate.providers.credentials import key_sources
+from mitmgate.routing.constraints import Policy
+from mitmgate.routing.match import Match
+from mitmgate.routing.table import BUILT_IN, Alias, Names, Route, RouteTable, every_model_in_turn
 from mitmgate.rules import schema
 
-
-@dataclass(frozen=True, slots=True)
-class RouteTable:
-    """Everything that decides where a request goes, in DESIGN §4's order."""
-
-    routes: tuple[Route, ...]
-    models: Mapping[str, Route]                 # `models:` names
-    providers: Mapping[str, Provider]
-    warnings: tuple[str, ...] = ()
-    offered: tuple[str, ...] = field(default=())  # what GET /v1/models lists
-
-    def choose(self, asked: Asked, *, direct: bool) -> Chosen | None:
-        """Operators' routes, then `models:` names; then, on base_url calls, `provider/model` and the catalogue."""
-        if found := first_match(self.routes, asked):
-            return _filled(*found)
-        if asked.model is None:
-            return None
-        if named := self.models.get(asked.model):
-            return _filled(named, "")
-        return self._built_in(asked.model) if direct else None
-
-    def _built_in(self, model: str) -> Chosen | None:
-        name, slash, rest = model.partition("/")
-        provider = self.providers.get(name)
-        if slash and rest and provider is not None and provider.active:
-            return self._alone(provider, rest)
-        for provider in self.providers.values():
-            if provider.active and provider.dialect in SPEAKS_OPENAI and model in models_of(provider.name):
-                return self._alone(provider, model)
-        return None
-
-    def _alone(self, provider: Provider, model: str) -> Chosen:
-        target = Target(provider, model, context_window=context_window(provider.name, model))
-        return Chosen(f"provider/{provider.name}", None, (target,))
-
-
-def _filled(route: Route, captured: str) -> Chosen:
-    """The route with `$1` put into its targets' models."""
-    if not route.captures:
-        return route.chosen
-
-    def filled(targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        return tuple(
-            replace(t, model=t.model.replace("$1", captured)) if t.model and "$1" in t.model else t for t in targets
-        )
-
-    return replace(route.chosen, targets=filled(route.chosen.targets), fallback=filled(route.chosen.fallback))
+_PLACES_SHOWN: Final = 5                    # of the targets that are skipped because one provider is inactive
+_WITH_KEYS: Final = frozenset({"models", "auto"})   # what is built in for base_url calls where keys are asked for
 
 
 def compile_routes(rules: schema.Rules, providers: Mapping[str, Provider], where: Mapping[str, str]) -> RouteTable:
     """Raises ValueError naming every route that is left without an active target."""
-    warnings: list[str] = []
-    dead: list[str] = []
+    return _Compiler(rules, providers, where).table()
 
-    def targets(given: Sequence[schema.Target], place: str) -> tuple[Target, ...]:
-        live = []
-        for rule in given:
-            provider = providers[rule.provider]
-            if not provider.active:
-                warnings.append(f"{place}: the target {rule.provider} is skipped: it is disabled or its credential is not set")
-                continue
-            known = rules.models.get(rule.model or "")
-            window = (known.context_window if known else None) or context_window(rule.provider, rule.base_model or rule.model)
-            live.append(Target(provider, rule.model, rule.weight, rule.priority, window))
-        return tuple(live)
 
-    def compiled(name: str, place: str, rule: schema.Route | schema.Model, match: Match) -> Route:
-        written = where.get(place)
-        first, then = targets(rule.targets, written or place), targets(rule.fallback, written or place)
-        if not first and not then:
-            dead.append(f"{written or place}: {name} has no active target: its providers are disabled or lack their credential")
+class _Compiler:
+    """One pass over the rules; what is skipped or dead is told at the end, all together."""
+
+    def __init__(self, rules: schema.Rules, providers: Mapping[str, Provider], where: Mapping[str, str]) -> None:
+        self._rules = rules
+        self._providers = providers
+        self._where = where
+        self._inactive = {
+            name: _why_inactive(name, rules.providers[name]) for name, each in providers.items() if not each.active
+        }
+        self._skipped: dict[str, list[str]] = {name: [] for name in self._inactive}
+        self._dead: list[str] = []
+
+    def table(self) -> RouteTable:
+        rules = self._rules
+        routes = list(self._routes(rules.routes, "routes"))
+        models = self._models(rules.models, "models")
+        offered, auto = _offered(routes, models), every_model_in_turn(list(models.values()), routes)
+        teams: dict[str, Names] = {}
+        for name, team in rules.teams.items():
+            scope = Globs.parse(team.scope.project)
+            place = f"teams.{name}"
+            own = list(self._routes(team.routes, f"{place}.routes", scope, f"{name}/"))
+            named = self._models(team.models, f"{place}.models", f"{name}/")
+            names = Names(named, self._aliases(team.aliases, f"{place}.aliases"), _offered(own, named))
+            teams.update(dict.fromkeys(team.scope.project, names))
+            routes += own
+        if self._dead:
+            raise ValueError("\n".join(self._dead))
+        told = {name: places for name, places in self._skipped.items() if places or not rules.providers[name].disabled}
+        return RouteTable(
+            routes=tuple(routes),
+            models=models,
+            providers=self._providers,
+            warnings=tuple(_skipped(name, self._inactive[name], places) for name, places in told.items()),
+            offered=offered,
+            aliases=self._aliases(rules.aliases, "aliases"),
+            teams=teams,
+            policies=tuple(self._policies()),
+            auto=auto,
+            built_in_direct=self._built_in(_WITH_KEYS if rules.access == "keys" else frozenset(BUILT_IN)),
+            built_in_proxied=self._built_in(frozenset(BUILT_IN)),
+        )
+
+    def _built_in(self, default: frozenset[str]) -> frozenset[str]:
+        given = self._rules.builtin_routes
+        return default if given is None else frozenset(given)
+
+    def _routes(
+        self, rules: Sequence[schema.Route], place: str, scope: Globs | None = None, team: str = ""
+    ) -> Iterator[Route]:
+        """`team`: stands before the names of a team's routes and models, since two teams may use the same."""
+        for position, rule in enumerate(rules):
+            yield self._compiled(team + rule.name, f"{place}[{position}]", rule, _match(rule.match, scope))
+
+    def _models(self, rules: Mapping[str, schema.Model], place: str, team: str = "") -> dict[str, Route]:
+        return {name: self._compiled(team + name, f"{place}.{name}", rule, Match()) for name, rule in rules.items()}
+
+    def _compiled(self, name: str, place: str, rule: schema.Route | schema.Model, match: Match) -> Route:
+        written = self._where.get(place)
+        price = rule.price if isinstance(rule, schema.Model) else None
+        first, then = (self._targets(given, written or place, price) for given in (rule.targets, rule.fallback))
+        refuse = rule.refuse
+        if not first and not then and refuse is None:
+            named = dict.fromkeys(each.provider for each in (*rule.targets, *rule.fallback))
+            reasons = ", ".join(f"{self._inactive[each]} ({each})" for each in named)
+            self._dead.append(f"{written or place}: {name} has no active target: {reasons}")
         chosen = Chosen(
             route=name,
             where=written,
@@ -93,26 +101,95 @@ def compile_routes(rules: schema.Rules, providers: Mapping[str, Provider], where
             deadlines=_deadlines(rule.timeout),
             force=dict(rule.force) if isinstance(rule, schema.Route) else {},
             default=dict(rule.default) if isinstance(rule, schema.Route) else {},
+            sticky=rule.sticky,
+            guardrails=_guarded(rule.guardrails, f"route {name}", written),
+            refuse=(refuse.status, refuse.message) if refuse is not None else None,
         )
         return Route(match, chosen, any("$1" in (target.model or "") for target in (*first, *then)))
 
-    routes = tuple(
-        compiled(rule.name, f"routes[{position}]", rule, _match(rule.match)) for position, rule in enumerate(rules.routes)
-    )
-    models = {name: compiled(name, f"models.{name}", rule, Match()) for name, rule in rules.models.items()}
-    if dead:
-        raise ValueError("\n".join(dead))
-    return RouteTable(routes, models, providers, tuple(warnings), _offered(routes, models))
+    def _targets(self, given: Sequence[schema.Target], place: str, price: schema.Price | None) -> tuple[Target, ...]:
+        live = []
+        for rule in given:
+            provider = self._providers[rule.provider]
+            if not provider.active:
+                self._skipped[rule.provider].append(place)
+                continue
+            base = rule.base_model or self._rules.providers[rule.provider].base_model
+            known = self._rules.models.get(rule.model or "")
+            window = (known.context_window if known else None) or context_window(rule.provider, base or rule.model)
+            asked = price or (known.price if known else None)
+            paid = (asked.input, asked.output) if asked is not None else None
+            force, default = dict(rule.force), dict(rule.default)
+            live.append(Target(provider, rule.model, rule.weight, rule.priority, window, base, paid, force, default))
+        return tuple(live)
+
+    def _aliases(self, rules: Mapping[str, schema.Alias], place: str) -> tuple[Alias, ...]:
+        found = [
+            Alias(Globs.parse((pattern,)), rule.model, _match(rule.match, None), self._where.get(f"{place}.{pattern}"))
+            for pattern, rule in rules.items()
+        ]
+        return tuple(sorted(found, key=lambda alias: not alias.pattern.literals))
+
+    def _policies(self) -> Iterator[Policy]:
+        for position, rule in enumerate(self._rules.policies):
+            where = self._where.get(f"policies[{position}]")
+            name = f"policy {rule.name}"
+            guarded = _guarded(rule.guardrails, name, where)
+            refuse = (rule.refuse.status, rule.refuse.message) if rule.refuse else None
+            constraint = Constraint(name, where, _reach(rule.target), _allow(rule.allow), guarded, refuse)
+            yield Policy(_match(rule.match, None), constraint)
+        for name, project in self._rules.projects.items():
+            where = self._where.get(f"projects.{name}")
+            allow, guarded = _allow(project.allow), _guarded(project.guardrails, f"project {name}", where)
+            if allow != Allow() or guarded:
+                match = Match(project=Globs(frozenset({name}), ()))
+                yield Policy(match, Constraint(f"project {name}", where, Reach(), allow, guarded))
 
 
-def _match(rule: schema.Match) -> Match:
+def _guarded(uses: Sequence[schema.GuardrailUse], by: str, where: str | None) -> tuple[Guarded, ...]:
+    return tuple(Guarded(use.use, use.action, by, where) for use in uses)
+
+
+def _some(texts: Sequence[str]) -> Globs | None:
+    return Globs.parse(tuple(texts)) if texts else None
+
+
+def _allow(rule: schema.Allow | None) -> Allow:
+    return Allow(_some(rule.regions), _some(rule.providers), _some(rule.models)) if rule is not None else Allow()
+
+
+def _reach(rule: schema.PolicyTarget) -> Reach:
+    return Reach(rule.zone, _some(rule.region), _some(rule.provider), _some(rule.model))
+
+
+def _why_inactive(name: str, rule: schema.Provider) -> str:
+    return "`disabled: true`" if rule.disabled else f"no key in {key_sources(name, rule)}"
+
+
+def _skipped(name: str, reason: str, places: Sequence[str]) -> str:
+    """One line for a provider, however many targets name it. What is disabled and named nowhere is meant so."""
+    once = list(dict.fromkeys(places))
+    more = f" and {len(once) - _PLACES_SHOWN} more" if len(once) > _PLACES_SHOWN else ""
+    where = f" at {', '.join(once[:_PLACES_SHOWN])}{more}" if once else ""
+    return f"{reason}: the provider {name} is skipped{where}"
+
+
+def _match(rule: schema.MatchKeys, scope: Globs | None) -> Match:
+    exclude = rule.exclude if isinstance(rule, schema.Match) else None
     return Match(
-        host=Globs.parse(tuple(text.lower() for text in rule.host)) if rule.host else None,
-        path=Globs.parse(rule.path) if rule.path else None,
-        operation=frozenset(rule.operation or ()),
-        model=Globs.parse(rule.model) if rule.model else None,
-        header=tuple((name.lower(), Globs.parse(values)) for name, values in (rule.header or {}).items()),
-        client=tuple(ipaddress.ip_network(text, strict=False) for text in rule.client or ()),
+        scope=scope,
+        host=_some([text.lower() for text in rule.host]),
+        path=_some(rule.path),
+        operation=frozenset(rule.operation),
+        model=_some(rule.model),
+        header=tuple((name.lower(), Globs.parse(values)) for name, values in rule.header.items()),
+        client=tuple(ipaddress.ip_network(text, strict=False) for text in rule.client),
+        project=_some(rule.project),
+        tenant=_some(rule.tenant),
+        task=_some(rule.task),
+        tag=tuple((name, Globs.parse(values)) for name, values in rule.tag.items()),
+        when=Condition.parse(rule.when) if rule.when else None,
+        exclude=_match(exclude, None) if exclude is not None else None,
     )
 
 
@@ -129,7 +206,7 @@ def _deadlines(rule: schema.Timeout) -> Deadlines:
     return Deadlines(**given)
 
 
-def _offered(routes: tuple[Route, ...], models: Mapping[str, Route]) -> tuple[str, ...]:
+def _offered(routes: Sequence[Route], models: Mapping[str, Route]) -> tuple[str, ...]:
     """`models:` names, literal models of routes, and for patterns the catalogue models of their targets' providers."""
     names = dict.fromkeys(models)
     for route in routes:

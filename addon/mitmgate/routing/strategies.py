@@ -13,10 +13,14 @@ Health = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Dice:
-    """What a strategy may draw on: `random` in [0, 1), and `turn`, how often this route was taken before."""
+    """What a strategy may draw on: `draw` in [0, 1) for a target, and `turn`, how often this route was taken before.
 
-    random: Callable[[], float]
+    `sticky`: the draws belong to the caller, not to chance, and decide alone.
+    """
+
+    draw: Callable[[Target], float]
     turn: int
+    sticky: bool = False
 
 
 Strategy = Callable[[Sequence[Target], Health, Dice], tuple[Target, ...]]
@@ -33,14 +37,16 @@ def weighted(targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Tar
     A target of weight 0 takes no traffic of its own and is only fallen back to.
     """
     def key(target: Target) -> float:
-        return -math.log(1.0 - dice.random()) / target.weight if target.weight > 0 else math.inf
+        return -math.log(1.0 - dice.draw(target)) / target.weight if target.weight > 0 else math.inf
 
     drawn = [(key(target), position) for position, target in enumerate(targets)]
     return tuple(targets[position] for _, position in sorted(drawn))
 
 
 def round_robin(targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Target, ...]:
-    """`round-robin`: each turn begins one further, the rest follow in order."""
+    """`round-robin`: each turn begins one further, the rest follow in order; who is sticky has a beginning of his own."""
+    if dice.sticky:
+        return tuple(sorted(targets, key=dice.draw))
     start = dice.turn % len(targets)
     return (*targets[start:], *targets[:start])
 
@@ -53,8 +59,11 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
 
 
 def order(name: str, targets: Sequence[Target], health: Health, dice: Dice) -> tuple[Target, ...]:
-    """The targets by strategy `name` within each priority; those of a lower number stand before those of a higher one."""
-    strategy = STRATEGIES[name]
+    """The targets by strategy `name` within each priority; those of a lower number stand before those of a higher one.
+
+    A strategy that the rules know and this gateway does not yet counts as `fallback`; `check` says so.
+    """
+    strategy = STRATEGIES.get(name, as_listed)
     priorities = sorted({target.priority for target in targets})
     if len(priorities) == 1:
         return strategy(targets, health, dice)

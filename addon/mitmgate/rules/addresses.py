@@ -5,9 +5,10 @@ import re
 from typing import Annotated, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 
 from mitmgate.addresses import HostPattern, is_loopback
+from mitmgate.rules.expand import Expanded
 from mitmgate.rules.units import LONGEST_GLOB, broken, expected
 
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
@@ -75,13 +76,21 @@ def split(value: object) -> SplitResult | None:
     return parts
 
 
+def secret_url(value: object) -> str | SecretStr:
+    """A URL whose path may be as good as a password."""
+    return value if isinstance(value, SecretStr) else url(value)
+
+
 def host_pattern(value: object) -> str:
     """A host glob, an address or a network, with or without a port: what `HostPattern` reads."""
+    wrong = expected("a host such as api.example.com, *.example.com:8443 or 10.0.0.0/8")
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_GLOB:
-        raise expected("a host such as api.example.com, *.example.com:8443 or 10.0.0.0/8")
+        raise wrong
     try:
         HostPattern.parse(value)
     except ValueError as error:
+        if isinstance(value, Expanded):     # the message repeats what came out of the environment
+            raise wrong from None
         raise broken(str(error)) from None
     return value
 
@@ -95,12 +104,27 @@ ListenAddress = Annotated[
     Address,
     PlainValidator(address),
     PlainSerializer(str, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8080"]}, mode="validation"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$",
+            "examples": ["127.0.0.1:8080"],
+        },
+        mode="validation",
+    ),
 ]
 HostText = Annotated[
     str, PlainValidator(host_pattern), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_GLOB})
 ]
-Url = Annotated[str, PlainValidator(url), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
-UrlOrNone = Annotated[
-    str, PlainValidator(url_or_none), WithJsonSchema({"type": "string", "pattern": "^(https?://|none$)"})
+_URL: Final = "https?://[^/?#@]+(/[^?#]*)?"
+Url = Annotated[str, PlainValidator(url), WithJsonSchema({"type": "string", "pattern": f"^{_URL}$"})]
+SecretUrl = Annotated[
+    SecretStr, BeforeValidator(secret_url), WithJsonSchema({"type": "string", "pattern": f"^{_URL}$"})
 ]
+UrlOrNone = Annotated[
+    str, PlainValidator(url_or_none), WithJsonSchema({"type": "string", "pattern": f"^({_URL}|none)$"})
+]
+UrlOrNull = Annotated[
+    str, PlainValidator(url), WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{_URL}$"}, {"type": "null"}]})
+]
+"""`null` may be written where nothing is meant; `values` leaves such a key out."""

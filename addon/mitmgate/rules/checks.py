@@ -8,11 +8,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from mitmgate.addresses import is_loopback
 from mitmgate.rules import addresses
+from mitmgate.rules.patterns import SERVING, Patterns
 from mitmgate.rules.positions import Path, Problem, shown
+from mitmgate.rules.references import UNKNOWN_PROJECT, unknown_names
+from mitmgate.rules.schema import ClientMay
 from mitmgate.rules.values import Values
 from mitmgate.rules.wording import Suggestions
 
@@ -20,6 +24,9 @@ from mitmgate.rules.wording import Suggestions
 _SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"}
 )
+
+
+_SERVING: Final = Patterns((place, None) for place in SERVING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +44,11 @@ def cross_check(values: Values, known: Known, suggestions: Suggestions) -> Itera
     yield from _access(document, values)
     for name, provider in _maps(document.get("providers")).items():
         yield from _provider(name, provider, values, known, suggestions)
-    yield from _targets(document, values, suggestions)
-    yield from _route_names(document, values)
+    yield from _served(document, values)
+    yield from unknown_names(values, suggestions)
+    for key in ("routes", "policies", "budgets"):
+        yield from _names_twice(document, values, key)
+    yield from _projects(document, values)
 
 
 def _maps(value: object) -> Mapping[str, Mapping[str, Any]]:
@@ -103,28 +113,10 @@ def _one_of(words: Collection[str]) -> str:
     return "; expected one of " + ", ".join(sorted(words))
 
 
-def _targets(document: Mapping[str, Any], values: Values, suggestions: Suggestions) -> Iterator[Problem]:
-    providers = document.get("providers")
-    names = providers if isinstance(providers, dict) else {}
-    serving: list[tuple[Path, Mapping[str, Any]]] = [
-        *((("models", name), model) for name, model in _maps(document.get("models")).items()),
-        *((("routes", index), route) for index, route in _list(document.get("routes"))),
-    ]
-    for path, each in serving:
-        for key in ("targets", "fallback"):
-            for index, target in _list(each.get(key)):
-                provider = target.get("provider")
-                if isinstance(provider, str) and provider not in names:
-                    here = (*path, key, index, "provider")
-                    written = values.written(here)
-                    near = suggestions.meant(written, names) or "; it has to stand under `providers`"
-                    yield Problem.at(values.place(here), here, f"unknown provider `{shown(written)}`{near}")
-
-
-def _route_names(document: Mapping[str, Any], values: Values) -> Iterator[Problem]:
+def _names_twice(document: Mapping[str, Any], values: Values, key: str) -> Iterator[Problem]:
     first: dict[str, Path] = {}
-    for index, route in _list(document.get("routes")):
-        name, path = route.get("name"), ("routes", index, "name")
+    for index, each in _list(document.get(key)):
+        name, path = each.get("name"), (key, index, "name")
         if not isinstance(name, str):
             continue
         if name in first:
@@ -132,3 +124,50 @@ def _route_names(document: Mapping[str, Any], values: Values) -> Iterator[Proble
             yield Problem.at(values.place(path), path, message)
         else:
             first[name] = path
+
+
+def _served(document: Mapping[str, Any], values: Values) -> Iterator[Problem]:
+    """Routes and models without targets. The schema says so too, but only of what has no other mistake."""
+    for path, each, _ in _SERVING.walk(document):
+        if isinstance(each, dict) and "targets" not in each and "refuse" not in each:
+            yield Problem.at(values.owner(path), (*path, "targets"), "missing")
+
+
+def _projects(document: Mapping[str, Any], values: Values) -> Iterator[Problem]:
+    first: dict[str, Path] = {}
+    client_may = document.get("client_may")
+    for name, project in _maps(document.get("projects")).items():
+        path: Path = ("projects", name)
+        if name == UNKNOWN_PROJECT and "identify" in project:
+            here = (*path, "identify")
+            message = "`unknown` are those that no project identifies: leave `identify` out, or give the project another name"
+            yield Problem.at(values.owner(here), here, message)
+        known = project.get("id")
+        if isinstance(known, str):
+            here = (*path, "id")
+            if known.lower() in first:
+                message = f"the id is given twice, first at {values.place(first[known.lower()])}"
+                yield Problem.at(values.place(here), here, message)
+            first.setdefault(known.lower(), here)
+        if isinstance(project.get("client_may"), dict):
+            general = client_may if isinstance(client_may, dict) else {}
+            yield from _loosened(project["client_may"], general, (*path, "client_may"), values)
+
+
+def _loosened(own: Mapping[str, Any], general: Mapping[str, Any], path: Path, values: Values) -> Iterator[Problem]:
+    """What a project's clients may although clients in general may not."""
+    try:
+        mine, all_ = ClientMay.model_validate(own), ClientMay.model_validate(general)
+    except ValidationError:
+        return                              # the schema says so
+    for key in own:
+        here, there = getattr(mine, key), getattr(all_, key)
+        if isinstance(there, bool):
+            looser = here is not False and not there
+        elif isinstance(there, tuple):
+            looser = here is True
+        else:
+            looser = here > there
+        if looser:
+            place = (*path, key)
+            yield Problem.at(values.place(place), place, "a project only tightens: `client_may` for all allows less")

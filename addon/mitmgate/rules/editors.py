@@ -22,6 +22,14 @@ class _ForEditors(GenerateJsonSchema):
             return {**inner, "default": default}
         return inner
 
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        made: JsonSchemaValue = {"type": "object"}             # pydantic would let keys of another form hold anything
+        if "keys_schema" in schema:
+            made["propertyNames"] = self.generate_inner(schema["keys_schema"])
+        if "values_schema" in schema:
+            made["additionalProperties"] = self.generate_inner(schema["values_schema"])
+        return made
+
 
 def json_schema() -> dict[str, Any]:
     """The format as JSON Schema (draft 2020-12), for editors."""

@@ -4,11 +4,12 @@
 """
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})?")
 LONGEST: Final = 64 << 10                   # characters of one expanded text
+_TELLING: Final = 6                         # characters of a value that may be a secret; `eu` is none
 MOST: Final = 5 << 20                       # characters of all expanded texts of a folder
 
 
@@ -30,6 +31,40 @@ class Expanded(str):
 
 class ExpandError(Exception):
     """A reference that cannot be followed; the message names the variable and never a value."""
+
+
+class Taken(Mapping[str, str]):
+    """An environment that remembers what the rules took from it, so that it need not be shown: it may be secret."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._read: dict[str, str] = {}     # value → name
+
+    def __getitem__(self, name: str) -> str:
+        value = self._environ[name]
+        if len(value) >= _TELLING:
+            self._read[value] = name
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+    def hide(self, shown: Any) -> Any:
+        """The same text, list or map, `${NAME}` in place of what came from the environment."""
+        if not self._read:
+            return shown
+        if isinstance(shown, str):
+            for value in sorted(self._read, key=len, reverse=True):
+                shown = shown.replace(value, f"${{{self._read[value]}}}")
+            return shown
+        if isinstance(shown, Mapping):
+            return {self.hide(key): self.hide(value) for key, value in shown.items()}
+        if isinstance(shown, list | tuple):
+            return [self.hide(each) for each in shown]
+        return shown
 
 
 class Expander:

@@ -1,8 +1,6 @@
-"""The files of a rules folder, read with bounds.
+"""The files of a rules folder, read with bounds: `*.yaml` are the main rules, `teams/*.yaml` one team's each.
 
-The bounds come from the parser, which is pure Python: it reads between 0.7 MB (many short words) and 3 MB a second,
-while `check` answers on any file within a second (THREATS, row 25). So a file is read up to 256 KiB, well below the
-5 MiB that row 25 allows; 256 KiB are some 900 routes, twice what `nodes.MOST_NODES` lets into one file.
+`check` answers on any file within a second (THREATS, row 25), which bounds the bytes of one (docs/decisions/007).
 """
 
 import os
@@ -14,8 +12,9 @@ from typing import Final
 
 from mitmgate.rules.positions import Place, Problem, shown
 
-LARGEST: Final = 256 << 10                  # bytes of one file
-MOST_FILES: Final = 1_000
+LARGEST: Final = 1 << 20                    # bytes of one file
+MOST_FILES: Final = 1_000                   # of the main rules, and of teams
+TEAMS: Final = "teams"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +24,42 @@ class RuleFile:
     name: str
     text: str
 
+    @property
+    def team(self) -> str | None:
+        """Whose rules these are; None: everybody's."""
+        folder, _, name = self.name.rpartition("/")
+        return name.removesuffix(".yaml") if folder else None
+
 
 def rule_files(folder: Path) -> Iterator[RuleFile | Problem]:
-    """Every `*.yaml` directly in `folder`, in the order of the names; hidden ones (an editor's locks) are not rules."""
+    """Every `*.yaml` directly in `folder`, then those in its `teams`, in the order of the names.
+
+    Hidden ones (an editor's locks) are not rules.
+    """
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml") and not name.startswith("."))
+        names = _names(folder)
     except OSError as error:
         yield Problem(str(folder), 1, 1, "", f"the rules folder cannot be read: {error.strerror}")
         return
     if not names:
         yield Problem(str(folder), 1, 1, "", "the folder holds no *.yaml file")
+    yield from _each(folder, names, str(folder))
+    if os.path.lexists(folder / TEAMS):
+        try:
+            teams = _names(folder / TEAMS)
+        except OSError as error:
+            yield Problem(TEAMS, 1, 1, "", f"the folder of the teams' rules cannot be read: {error.strerror}")
+            return
+        yield from _each(folder, [f"{TEAMS}/{name}" for name in teams], TEAMS)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.endswith(".yaml") and not name.startswith("."))
+
+
+def _each(folder: Path, names: list[str], where: str) -> Iterator[RuleFile | Problem]:
     if len(names) > MOST_FILES:
-        yield Problem(str(folder), 1, 1, "", f"more than {MOST_FILES:,} files")
+        yield Problem(where, 1, 1, "", f"more than {MOST_FILES:,} files")
         return
     for name in names:
         yield _read(folder, name)

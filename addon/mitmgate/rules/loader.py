@@ -1,12 +1,15 @@
 """A folder of YAML files to `Rules`, or to every problem in them at once (DESIGN §4).
 
-The way: files → nodes (bounded, with places) → one merged tree → plain values, the environment expanded → schema and
-cross-checks. A file that cannot be read or parsed is reported together with what its neighbours show alone; what only
-the whole document could show waits until it can be read.
+The way: files → nodes (bounded, with places) → one merged tree, teams in it → plain values, the environment expanded →
+schema and cross-checks. A file that cannot be read or parsed is reported together with what its neighbours show alone;
+what only the whole document could show waits until it can be read.
 """
 
+import gc
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +17,12 @@ from pydantic import ValidationError
 
 from mitmgate.rules.checks import Known, cross_check
 from mitmgate.rules.files import rule_files
+from mitmgate.rules.later import unbuilt
 from mitmgate.rules.merge import merge
 from mitmgate.rules.nodes import Map, compose
-from mitmgate.rules.positions import Place, Problem, RulesError
+from mitmgate.rules.positions import MOST_PROBLEMS, Place, Problem, RulesError, in_order
 from mitmgate.rules.schema import Rules
+from mitmgate.rules.teams import check_teams, join
 from mitmgate.rules.values import Values, read_values
 from mitmgate.rules.wording import Suggestions, no_value, reworded
 
@@ -42,33 +47,56 @@ def load(
     `known_vendors`: provider names whose credential, and as a rule whose address, the vendor table has; names alone
     are taken to have both. `known_dialects`: what `dialect:` may say; empty: anything.
     """
+    with _uncollected():
+        return _loaded(folder, environ, _known(known_vendors, known_dialects))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: loading makes none, and looking for them again and again doubles its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _loaded(folder: Path, environ: Mapping[str, str], known: Known) -> Rules:
     problems: list[Problem] = []
     trees: list[Map] = []
-    names: list[str] = []
+    teams: dict[str, Map] = {}
+    first = ""
     readable = True
     for file in rule_files(folder):
         if isinstance(file, Problem):
             problems.append(file)
             readable = False
             continue
-        names.append(file.name)
+        first = first or file.name
         tree, wrong = compose(file.text, file.name)
         problems += wrong
-        if tree is not None:
+        if tree is None:
+            readable = readable and not wrong
+        elif file.team is None:
             trees.append(tree)
-        elif wrong:
-            readable = False
+        else:
+            teams[file.team] = tree
     if not trees:
         if readable:
-            problems.append(Problem.at(Place(names[0], 1, 1), ("version",), "missing: write `version: 1`"))
-        raise RulesError(problems)
+            problems.append(Problem.at(Place(first, 1, 1), ("version",), "missing: write `version: 1`"))
+        raise RulesError(_told(problems))
     whole, twice = merge(trees)
+    whole, misplaced = join(whole, teams)
+    problems += twice + misplaced
     values = read_values(whole, environ)
-    problems += twice + values.problems
-    rules, wrong = _validated(values, _known(known_vendors, known_dialects), whole_document=readable)
+    problems += values.problems
+    rules, wrong = _validated(values, known, whole_document=readable)
     problems = _first_of_each(problems + wrong)
     if rules is None or problems:
-        raise RulesError(problems)
+        raise RulesError(_told(problems))
+    rules.warn(unbuilt(values))
     return rules
 
 
@@ -87,11 +115,12 @@ def _validated(values: Values, known: Known, *, whole_document: bool) -> tuple[R
     except ValidationError as error:
         problems = reworded(error, values, suggestions)
     told = {(problem.file, problem.line, problem.column) for problem in problems}
-    problems += (no_value(path, values) for path in values.empty if values.owner(path) not in told)
+    problems += _few(no_value(path, values) for path in values.empty if values.owner(path) not in told)
     if not whole_document:
         version_may_stand_elsewhere = "version" not in values.data
         return None, [p for p in problems if not (p.path == "version" and version_may_stand_elsewhere)]
-    return rules, [*problems, *cross_check(values, known, suggestions)]
+    crossed = chain(cross_check(values, known, suggestions), check_teams(values, suggestions))
+    return rules, [*problems, *_few(crossed)]
 
 
 def _first_of_each(problems: list[Problem]) -> list[Problem]:
@@ -100,3 +129,17 @@ def _first_of_each(problems: list[Problem]) -> list[Problem]:
     for problem in problems:
         first.setdefault((problem.file, problem.path) if problem.path else problem, problem)
     return list(first.values())
+
+
+def _few(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """One more than are told, so that it shows that there are more."""
+    return islice(problems, MOST_PROBLEMS + 1)
+
+
+def _told(problems: list[Problem]) -> list[Problem]:
+    """All, or the first: nobody reads more, and a hostile file would make a hundred thousand."""
+    if len(problems) <= MOST_PROBLEMS:
+        return problems
+    *told, untold = in_order(problems)[: MOST_PROBLEMS + 1]
+    message = f"there are more problems than {MOST_PROBLEMS:,}"
+    return [*told, Problem(untold.file, untold.line, untold.column, "", message)]

@@ -7,7 +7,9 @@ from mitmgate.rules.nodes import Entry, Items, Map, Node, Scalar
 from mitmgate.rules.positions import Path, Place, Problem
 
 # Their keys are names that operators gave: the same one in two files is a mistake, not two halves of one thing.
-_NAMED: Final = frozenset({("providers",), ("models",)})
+_NAMED: Final = frozenset(
+    (key,) for key in ("providers", "models", "aliases", "guardrails", "tiers", "projects", "pipelines", "notify")
+)
 
 
 def merge(files: Sequence[Map]) -> tuple[Map, list[Problem]]:

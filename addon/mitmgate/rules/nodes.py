@@ -1,51 +1,42 @@
-"""YAML text to a bounded tree whose every node knows its place (YAML 1.2; the parser is ruamel.yaml's).
+"""YAML text to a bounded tree whose every node knows its place (YAML 1.2).
 
-Theory of operation. ruamel.yaml gives events; the tree is composed from them here, so that every bound is checked
+Theory of operation. A parser gives events (`events`); the tree is composed from them here, so that every bound is checked
 before anything is built: nodes, depth, and how much aliases repeat (THREATS, row 25: 306 bytes of aliases reach 3
 million nodes). An alias is a second reference to the same node, never a copy. Scalars stay text here; `values` decides
 what they mean, so that no `yes` turns into true and no date into a date.
+
+Nodes are made once for each of a hundred thousand values and not frozen, which would treble what making one costs.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentEndEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-    StreamEndEvent,
-    StreamStartEvent,
-)
-from ruamel.yaml.reader import ReaderError
-from ruamel.yaml.scanner import Scanner, ScannerError
+from mitmgate.rules.events import DEEPEST, HAS_LIBYAML, TAGS, TOO_DEEP, Libyaml, NotAlike, Parser, Ruamel
+from mitmgate.rules.positions import MOST_PROBLEMS, Path, Place, Problem, shown
 
-from mitmgate.rules.positions import Path, Place, Problem, shown
-
-MOST_NODES: Final = 15_000                  # of one file: the parser makes some 60,000 events a second
+MOST_NODES: Final = 20_000                  # of one file: each may be a mistake that is told (docs/decisions/007)
 MOST_REPEATED: Final = 10_000               # nodes that a file's aliases repeat, all together
-DEEPEST: Final = 32
+# ruamel.yaml makes some 60,000 events a second, and reads 0.7 to 3 MB: what it is given to read is less.
+SLOW_LARGEST: Final = 128 << 10             # characters
+SLOW_MOST_NODES: Final = 8_000
+
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scalar:
     """A value as it was written. `plain`: without quotes, so it may be a number, a boolean or nothing."""
 
     place: Place
     text: str
     plain: bool
-    size: int = 1
-    height: int = 1
+    size: ClassVar[int] = 1
+    height: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """One key of a map."""
 
@@ -53,7 +44,7 @@ class Entry:
     value: "Node"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Map:
     """A map; keys are text as written. `size` counts the nodes in it, itself and repeated ones included."""
 
@@ -63,7 +54,7 @@ class Map:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Items:
     """A list."""
 
@@ -84,96 +75,68 @@ class _Stop(Exception):
         self.problem = problem
 
 
-class _BoundedScanner(Scanner):
-    """Refuses deep flow collections before ruamel does: its look-ahead is quadratic in the brackets that are open."""
-
-    def fetch_flow_collection_start(self, TokenClass: Any, to_push: Any) -> None:
-        if self.flow_level > DEEPEST:
-            raise ScannerError(None, None, _TOO_DEEP, self.reader.get_mark())
-        super().fetch_flow_collection_start(TokenClass, to_push)
-
-
-_TOO_DEEP: Final = f"more than {DEEPEST} levels deep"
-_TAGS: Final = "tags (`!…`) are not allowed: write the value alone"
-
-# What ruamel.yaml says, what an operator can act on, and whether that is where the thing began and not where it was
-# noticed. The first row whose text occurs in the error holds.
-_PLAINER: Final = (
-    (_TOO_DEEP, _TOO_DEEP, False),
-    ("character '\\t'", "a tab: indent with spaces", False),
-    ("tag", _TAGS, False),
-    ("found character '%'", "text that begins with `%` must be in quotes", False),
-    ("found character '@'", "text that begins with `@` must be in quotes", False),
-    ("found character '`'", "text that begins with a backtick must be in quotes", False),
-    ("found unexpected ':'", "a `:` where none is expected: put the text in quotes", False),
-    ("mapping values are not", "a `key:` where none is expected: check the indentation, or quote the text", False),
-    ("could not find expected ':'", "a key without its `:`", True),
-    ("expected <block end>", "the indentation does not fit the lines above", False),
-    ("expected ',' or ']'", "a list in brackets that is not closed, or holds text that must be in quotes", True),
-    ("expected ',' or '}'", "a map in braces that is not closed, or holds text that must be in quotes", True),
-    ("found '<stream end>'", "the file ends where a value is expected: a list or map is not closed", False),
-    ("expected the node content", "a value is expected here: text that begins with a sign must be in quotes", False),
-    ("unexpected end of stream", "a text in quotes that is not closed", True),
-    ("sequence entries are not allowed", "a `- ` where none is expected: check the indentation", False),
-    ("unknown escape character", "an unknown `\\` sequence: use single quotes, where `\\` has no meaning", False),
-)
-
-
 def compose(text: str, file: str) -> tuple[Map | None, list[Problem]]:
     """The tree of one file, and what is wrong with it; None if it is empty or cannot be read at all."""
-    composer = _Composer(text, file)
+    if not HAS_LIBYAML:
+        return Composer(Ruamel(text), file, MOST_NODES).read()
     try:
-        return composer.document(), composer.problems
-    except _Stop as stop:
-        problem = stop.problem
-    except ReaderError as error:
-        place = _place_of_index(text, error.position, file)
-        problem = Problem.at(place, (), f"the control character U+{error.character:04X} is not allowed")
-    except MarkedYAMLError as error:
-        problem = _plainer(error, file)
-    except (YAMLError, ValueError, OverflowError):
-        # chr() of an escape beyond Unicode, a %YAML directive that is no number: ruamel checks neither
-        problem = Problem.at(composer.place, (), "not YAML: an escape or directive that is out of range")
-    return None, [*composer.problems, problem]
+        fast = Composer(Libyaml(text), file, MOST_NODES)
+        found = fast.read()
+        if not fast.refused:
+            return found
+    except NotAlike as unlike:
+        bounds = f"{SLOW_LARGEST >> 10} KiB and {SLOW_MOST_NODES:,} values"
+        message = f"only a file of at most {bounds} may hold {unlike.what}"
+        found = None, [Problem.at(Place(file, unlike.line, unlike.column), (), message)]
+    if len(text) > SLOW_LARGEST:
+        return found
+    slow = Composer(Ruamel(text), file, SLOW_MOST_NODES)
+    decided = slow.read()
+    return found if slow.too_many else decided
 
 
-def _plainer(error: MarkedYAMLError, file: str) -> Problem:
-    said = error.problem or ""
-    row = next((row for row in _PLAINER if row[0] in said), ("", f"not YAML: {shown(said)}", False))
-    mark = (error.context_mark if row[2] else None) or error.problem_mark or error.context_mark
-    place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-    return Problem.at(place, (), row[1])
-
-
-def _place_of_index(text: str, index: int, file: str) -> Place:
-    before = text[:index]
-    return Place(file, before.count("\n") + 1, index - (before.rfind("\n") + 1) + 1)
-
-
-class _Composer:
+class Composer:
     """Events to nodes, within the bounds."""
 
-    def __init__(self, text: str, file: str) -> None:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.Scanner = _BoundedScanner
-        self._events: Iterator[Any] = yaml.parse(text)
+    def __init__(self, parser: Parser, file: str, most_nodes: int) -> None:
+        self._parser = parser
+        self._events: Iterator[Any] = parser.events()
+        self._alias, self._scalar = parser.kinds.AliasEvent, parser.kinds.ScalarEvent
+        self._map_begins, self._map_ends = parser.kinds.MappingStartEvent, parser.kinds.MappingEndEvent
+        self._list_ends = parser.kinds.SequenceEndEvent
         self._file = file
         self._anchors: dict[str, Node | None] = {}      # None: begun and not ended
+        self._halves = parser.half_characters
+        self._most_nodes = most_nodes
         self._nodes = 0
         self._repeated = 0
         self._path: Path = ()
-        self.place = Place(file, 1, 1)                  # of the latest event
-        self.problems: list[Problem] = []
+        self._mark: Any = None                          # of the latest event
+        self._problems: list[Problem] = []
+        self.refused = False                            # the parser could not read the text
+        self.too_many = False                           # more nodes than it may have
 
-    def document(self) -> Map | None:
+    def read(self) -> tuple[Map | None, list[Problem]]:
+        """The tree, and what is wrong. Raises `NotAlike`."""
+        try:
+            return self._document(), self._problems
+        except _Stop as stop:
+            problem = stop.problem
+        except self._parser.refusals as error:
+            self.refused = True
+            problem = self._parser.problem(error, self._file, self._place())
+        return None, [*self._problems, problem]
+
+    def _document(self) -> Map | None:
         """The one document of the file."""
+        kinds = self._parser.kinds
         root: Node | None = None
         begun = False
         for event in self._events:
-            self._note(event)
-            if isinstance(event, (StreamStartEvent, StreamEndEvent, DocumentEndEvent)):
+            self._mark = event.start_mark or self._mark
+            if isinstance(event, (kinds.StreamStartEvent, kinds.StreamEndEvent, kinds.DocumentEndEvent)):
                 continue
-            if isinstance(event, DocumentStartEvent):
+            if isinstance(event, kinds.DocumentStartEvent):
                 if begun:
                     raise self._stop("a second document: one file holds one, without `---` inside it")
                 if event.version is not None and tuple(event.version) != (1, 2):
@@ -187,45 +150,45 @@ class _Composer:
             raise _Stop(Problem.at(root.place, (), "expected a map of keys such as `routes:` at the top of the file"))
         return root
 
-    def _note(self, event: Any) -> None:
-        mark = event.start_mark
-        if mark is not None:
-            self.place = Place(self._file, mark.line + 1, mark.column + 1)
+    def _place(self) -> Place:
+        mark = self._mark
+        return Place(self._file, mark.line + 1, mark.column + 1) if mark is not None else Place(self._file, 1, 1)
 
     def _stop(self, message: str) -> _Stop:
-        return _Stop(Problem.at(self.place, self._path, message))
-
-    def _next(self) -> Any:
-        event = next(self._events)
-        self._note(event)
-        return event
+        return _Stop(Problem.at(self._place(), self._path, message))
 
     def _node(self, event: Any, depth: int) -> Node:
-        if isinstance(event, AliasEvent):
+        kind = type(event)
+        if kind is self._alias:
             return self._repeat(event, depth)
         self._nodes += 1
-        if self._nodes > MOST_NODES:
-            raise self._stop(f"more than {MOST_NODES:,} values in one file: split it")
+        if self._nodes > self._most_nodes:
+            self.too_many = True
+            raise self._stop(f"more than {self._most_nodes:,} values in one file: split it")
         if depth > DEEPEST:
-            raise self._stop(_TOO_DEEP)
-        if event.ctag is not None:
-            raise self._stop(_TAGS)
+            raise self._stop(TOO_DEEP)
+        if event.tag is not None:
+            raise self._stop(TAGS)
         anchor = event.anchor
         if anchor is not None:
+            self._parser.look_at_name(event)
             self._anchors[anchor] = None
         node: Node
-        if isinstance(event, ScalarEvent):
-            node = self._scalar(event)
-        elif isinstance(event, MappingStartEvent):
+        if kind is self._scalar:
+            mark = event.start_mark
+            node = Scalar(Place(self._file, mark.line + 1, mark.column + 1), event.value, not event.style)
+            if self._halves and _HALF_CHARACTER.search(node.text):
+                raise self._stop("half of a surrogate pair: write the character itself")
+        elif kind is self._map_begins:
             node = self._map(depth)
         else:
-            assert isinstance(event, SequenceStartEvent)
             node = self._items(depth)
         if anchor is not None:
             self._anchors[anchor] = node
         return node
 
     def _repeat(self, event: Any, depth: int) -> Node:
+        self._parser.look_at_name(event)
         name = shown(event.anchor)
         if event.anchor not in self._anchors:
             raise self._stop(f"no `&{name}` stands before this `*{name}`; text that begins with `*` must be in quotes")
@@ -236,39 +199,51 @@ class _Composer:
         if self._repeated > MOST_REPEATED:
             raise self._stop(f"aliases repeat more than {MOST_REPEATED:,} values")
         if depth + node.height - 1 > DEEPEST:
-            raise self._stop(_TOO_DEEP)
+            raise self._stop(TOO_DEEP)
         return node
 
-    def _scalar(self, event: Any) -> Scalar:
-        text: str = event.value
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise self._stop("half of a surrogate pair: write the character itself")
-        return Scalar(self.place, text, plain=event.style in (None, ""))
-
     def _map(self, depth: int) -> Map:
-        place, path, size, height = self.place, self._path, 1, 0
+        place, path, size, height = self._place(), self._path, 1, 0
         entries: dict[str, Entry] = {}
-        while not isinstance(event := self._next(), MappingEndEvent):
-            if not isinstance(event, ScalarEvent):
+        while True:
+            event = next(self._events)
+            self._mark = event.start_mark
+            if type(event) is not self._scalar:
+                if type(event) is self._map_ends:
+                    return Map(place, entries, size, height + 1)
                 raise self._stop("a key must be plain text, not an alias, a map or a list")
-            key_place, key = self.place, self._node(event, depth + 1)
-            assert isinstance(key, Scalar)
-            self._path = (*path, key.text)
-            value = self._node(self._next(), depth + 1)
-            size, height = size + value.size + 1, max(height, value.height)
-            if key.text in entries:
-                first = entries[key.text].place
-                self.problems.append(Problem.at(key_place, self._path, f"given twice, first at {first}"))
-            else:
-                entries[key.text] = Entry(key_place, value)
+            key = self._node(event, depth + 1)
+            text, key_place = key.text, key.place       # type: ignore[union-attr]  # a scalar's
+            if not text:
+                self._parser.look_at_nothing(event)
+            self._path = (*path, text)
+            event = next(self._events)
+            self._mark = event.start_mark
+            value = self._node(event, depth + 1)
+            if type(value) is Scalar and not value.text and value.plain:
+                value.place = key_place                 # the parsers place nothing at different ends of a gap
+            size += value.size + 1
+            height = max(height, value.height)
+            if text not in entries:
+                entries[text] = Entry(key_place, value)
+            elif len(self._problems) <= MOST_PROBLEMS:
+                message = f"given twice, first at {entries[text].place}"
+                self._problems.append(Problem.at(key_place, self._path, message))
             self._path = path
-        return Map(place, entries, size, height + 1)
 
     def _items(self, depth: int) -> Items:
-        place, path = self.place, self._path
+        place, path, size, height = self._place(), self._path, 1, 0
         items: list[Node] = []
-        while not isinstance(event := self._next(), SequenceEndEvent):
+        while True:
+            event = next(self._events)
+            self._mark = event.start_mark
+            if type(event) is self._list_ends:
+                return Items(place, tuple(items), size, height + 1)
             self._path = (*path, len(items))
-            items.append(self._node(event, depth + 1))
+            item = self._node(event, depth + 1)
+            if type(item) is Scalar and not item.text:
+                self._parser.look_at_nothing(event)
+            size += item.size
+            height = max(height, item.height)
+            items.append(item)
             self._path = path
-        return Items(place, tuple(items), 1 + sum(n.size for n in items), 1 + max((n.height for n in items), default=0))

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 type Path = tuple[str | int, ...]
 """Where a value stands in the merged document: `("routes", 0, "targets")`."""
 
+MOST_PROBLEMS: Final = 1_000                # that are told of one folder
 _SHOWN: Final = 80                          # characters of a name or value that a message repeats
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:*")
 
@@ -46,24 +47,28 @@ class RulesError(Exception):
     """The rules cannot be used. `problems` holds all that is wrong with them, in the order of the files."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column, p.path)))
+        self.problems: tuple[Problem, ...] = tuple(in_order(problems))
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """In the order of the files."""
+    return sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column, problem.path))
 
 
 def dotted(path: Path) -> str:
     """`routes[0].targets`; a name with unusual characters is put in quotes: `models["a b"]`."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif part and _PLAIN.issuperset(part):
-            text += f".{shown(part)}" if text else shown(part)
-        else:
-            text += f'["{shown(part)}"]'
-    return text
+    return "".join(map(step, path)).removeprefix(".")
+
+
+def step(part: str | int) -> str:
+    """One part of a dotted path, with the dot before it."""
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{shown(part)}" if part and _PLAIN.issuperset(part) else f'["{shown(part)}"]'
 
 
 def shown(text: str) -> str:
     """`text` as a message may repeat it: bounded, and without characters that a terminal would obey."""
     cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return "".join(character if character.isprintable() else "�" for character in cut)
+    return cut if cut.isprintable() else "".join(each if each.isprintable() else "�" for each in cut)

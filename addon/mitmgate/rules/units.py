@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     BeforeValidator,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainSerializer,
     PlainValidator,
     SecretStr,
     WithJsonSchema,
@@ -35,6 +37,8 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")              #
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS: Final = re.compile(r"[45][0-9][0-9]")
+_PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,2})?)%", re.ASCII)
+_MONEY: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) USD", re.ASCII)
 _FRAMING: Final = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "te", "upgrade", "keep-alive"}
 )
@@ -47,7 +51,7 @@ def expected(what: str) -> PydanticCustomError:
 
 def broken(message: str) -> PydanticCustomError:
     """An error whose message says it all and holds nothing that was found."""
-    return PydanticCustomError("broken", "{message}", {"message": message.replace("{", "{{").replace("}", "}}")})
+    return PydanticCustomError("broken", "{message}", {"message": message})
 
 
 def text(value: object) -> str:
@@ -118,6 +122,30 @@ def amount(value: object) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number < 0:
         raise expected("a number, at least 0")
     return float(number)
+
+
+def fraction(value: object) -> float:
+    """A number from 0 to 1."""
+    number = unexpanded(value)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
+        raise expected("a number from 0 to 1")
+    return float(number)
+
+
+def percent(value: object) -> float:
+    """`80%`, `2.5%` as the fraction that it is, from 0 to 1."""
+    found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None or float(found[1]) > 100:
+        raise expected("a percentage such as 80% or 2.5%")
+    return float(found[1]) / 100
+
+
+def money(value: object) -> Decimal:
+    """`500 USD`, `0.25 USD` as that many dollars; prices are in USD, so nothing else could be compared with them."""
+    found = _MONEY.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise expected("an amount of money such as 500 USD")
+    return Decimal(found[1])
 
 
 def flag(value: object) -> bool:
@@ -255,23 +283,47 @@ Secret = Annotated[SecretStr, BeforeValidator(secret)]
 Glob = Annotated[str, PlainValidator(glob), written_as(type="string", minLength=1, maxLength=LONGEST_GLOB)]
 _DURATION_SCHEMA: Final = written_as(type="string", pattern=r"^[0-9]{1,9}(ms|s|m|h|d)$", examples=["500ms", "5s"])
 Duration = Annotated[float, PlainValidator(duration), _DURATION_SCHEMA]
-PositiveDuration = Annotated[float, PlainValidator(positive_duration), _DURATION_SCHEMA]
+_LONGER: Final = r"(?=[0-9]{1,9}[a-z])0*[1-9][0-9]*(ms|s|m|h|d)"     # than nothing
+PositiveDuration = Annotated[
+    float, PlainValidator(positive_duration), written_as(type="string", pattern=f"^{_LONGER}$", examples=["500ms", "5s"])
+]
 DurationOrNone = Annotated[
     float | None,
     PlainValidator(duration_or_none),
-    written_as(type="string", pattern=r"^([0-9]{1,9}(ms|s|m|h|d)|none)$"),
+    written_as(type="string", pattern=f"^({_LONGER}|none)$"),
 ]
 Size = Annotated[
-    int, PlainValidator(size), written_as(type="string", pattern=r"^[0-9]{1,12}(B|KiB|MiB|GiB)$", examples=["64MiB"])
+    int,
+    PlainValidator(size),
+    written_as(type="string", pattern=r"^(?=[0-9]{1,12}[A-Z])0*[1-9][0-9]*(B|KiB|MiB|GiB)$", examples=["64MiB"]),
 ]
 Amount = Annotated[float, PlainValidator(amount), written_as(type="number", minimum=0)]
+Fraction = Annotated[float, PlainValidator(fraction), written_as(type="number", minimum=0, maximum=1)]
+Percent = Annotated[
+    float,
+    PlainValidator(percent),
+    written_as(type="string", pattern=r"^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)%$", examples=["80%"]),
+]
+Money = Annotated[
+    Decimal,
+    PlainValidator(money),
+    PlainSerializer(lambda dollars: f"{dollars} USD", return_type=str, when_used="json"),
+    written_as(type="string", pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})? USD$", examples=["500 USD"]),
+]
 Flag = Annotated[bool, PlainValidator(flag), written_as(type="boolean")]
-Variable = Annotated[str, PlainValidator(variable), written_as(type="string", pattern=_VARIABLE.pattern)]
+Variable = Annotated[str, PlainValidator(variable), written_as(type="string", pattern=f"^{_VARIABLE.pattern}$")]
 Name = Annotated[str, PlainValidator(name), written_as(type="string", pattern=f"^{_NAME.pattern}$")]
-HeaderName = Annotated[str, PlainValidator(header_name), written_as(type="string")]
-SentHeaderName = Annotated[str, PlainValidator(sent_header_name), written_as(type="string")]
+HeaderName = Annotated[str, PlainValidator(header_name), written_as(type="string", pattern=f"^{_HEADER.pattern}$")]
+SentHeaderName = Annotated[str, PlainValidator(sent_header_name), written_as(type="string", pattern=f"^{_HEADER.pattern}$")]
 Network = Annotated[str, PlainValidator(network), written_as(type="string", examples=["10.0.0.0/8"])]
 RetryOn = Annotated[
-    str, PlainValidator(retry_on), written_as(anyOf=[{"enum": ["connect", "timeout", "5xx"]}, {"type": "integer"}])
+    str,
+    PlainValidator(retry_on),
+    written_as(
+        anyOf=[
+            {"type": "string", "pattern": "^(connect|timeout|5xx|[45][0-9][0-9])$"},
+            {"type": "integer", "minimum": 400, "maximum": 599},
+        ]
+    ),
 ]
 Json = Annotated[Any, PlainValidator(json_value), written_as()]

@@ -10,25 +10,32 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mitmgate.rules.expand import Expanded, Expander, ExpandError
-from mitmgate.rules.nodes import Map, Node, Scalar
-from mitmgate.rules.positions import Path, Place, Problem, dotted
+from mitmgate.rules.nodes import Items, Map, Node, Scalar
+from mitmgate.rules.positions import MOST_PROBLEMS, Path, Place, Problem, step
 
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,20}|0o[0-7]{1,22}|0x[0-9a-fA-F]{1,16}")
 _DIGITS: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NUMBERS_BEGIN: Final = frozenset("+-.0123456789")
 _WORDS: Final[Mapping[str, bool | None]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }
 # Where nothing after the key means an empty map or list: what is left when an operator comments all entries out.
-_MAY_BE_EMPTY: Final = frozenset({"listen", "limits", "providers", "models", "routes"})
+_MAY_BE_EMPTY: Final = frozenset({
+    "listen", "limits", "providers", "models", "routes", "aliases", "policies", "guardrails", "tiers", "projects", "budgets",
+    "pipelines", "notify",
+})  # fmt: skip
+_MAY_BE_NULL: Final[Path] = ("telemetry", "otlp")      # `null`, written out, is: none
 
 
 def resolve(text: str) -> str | int | float | bool | None:
     """What a plain scalar stands for. Raises ValueError for a number that JSON could not carry."""
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in _NUMBERS_BEGIN:
+        return text
     if _INTEGER.fullmatch(text):
         number = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if -(2**63) <= number < 2**64:
@@ -89,10 +96,20 @@ class Values:
     def where(self) -> dict[str, str]:
         """Dotted path to `file:line`, for every map entry and list item."""
         found: dict[str, str] = {}
-        for path in self.nodes:
-            if path:
-                place = self.owner(path)
-                found[dotted(path)] = f"{place.file}:{place.line}"
+        steps: dict[str, str] = {}              # keys are few and repeat
+
+        def look(node: Node, owner: str) -> None:
+            if isinstance(node, Map):
+                for key, entry in node.entries.items():
+                    here = owner + (steps.get(key) or steps.setdefault(key, step(key)))
+                    found[here.removeprefix(".")] = f"{entry.place.file}:{entry.place.line}"
+                    look(entry.value, here)
+            elif isinstance(node, Items):
+                for index, item in enumerate(node.items):
+                    found[f"{owner}[{index}]".removeprefix(".")] = f"{item.place.file}:{item.place.line}"
+                    look(item, f"{owner}[{index}]")
+
+        look(self.nodes[()], "")
         return found
 
 
@@ -129,6 +146,8 @@ class _Reader:
                 read[key] = value
             elif here[:1] == ("providers",) and len(here) == 2:
                 read[key] = {}              # `openai:` alone: a known vendor needs nothing
+            elif here == _MAY_BE_NULL and isinstance(entry.value, Scalar) and entry.value.text:
+                continue
             elif len(here) > 1 or key not in _MAY_BE_EMPTY:
                 self._values.empty[here] = None
                 read[key] = None
@@ -141,7 +160,8 @@ class _Reader:
                 return text
             value = resolve(text)
         except (ExpandError, ValueError) as error:
-            self._values.problems.append(Problem.at(node.place, path, str(error)))
+            if len(self._values.problems) <= MOST_PROBLEMS:
+                self._values.problems.append(Problem.at(node.place, path, str(error)))
             return node.text
         if value is None and path and isinstance(path[-1], int) and not _is_json(path):
             self._values.empty[path] = None
@@ -150,4 +170,14 @@ class _Reader:
 
 def _is_json(path: Path) -> bool:
     """Whether the value at `path` is a JSON value of the operator's, in which null has a meaning."""
-    return len(path) > 3 and path[0] == "routes" and path[2] in ("set", "default")
+    return any(part in ("set", "default") and _has_parameters(path[:at]) for at, part in enumerate(path[:-1]))
+
+
+def _has_parameters(owner: Path) -> bool:
+    """Whether `owner` is a route or a target: those may set parameters."""
+    inner = owner[2:] if owner[:1] == ("teams",) else owner
+    if len(inner) == 2 and inner[0] == "routes":
+        return True
+    if len(inner) < 4 or inner[0] not in ("routes", "models"):
+        return inner == ("vision", "describe_with")
+    return isinstance(inner[-1], int) and inner[-2] in ("targets", "fallback")

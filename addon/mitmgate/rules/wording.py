@@ -1,7 +1,7 @@
 """pydantic's errors in the words of the rules: what was expected, what was found, what may have been meant.
 
-What was found is read from the file's own text, never from the value: a value may have come from the environment. In a
-`credential`, and in a provider's headers and URLs, nothing that was found is repeated at all.
+What was found is read from the file's own text, never from the value: a value may have come from the environment. In
+credentials, and in headers and URLs that may hold one, nothing that was found is repeated at all.
 """
 
 import difflib
@@ -13,13 +13,22 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mitmgate.rules.nodes import Items, Map, Node, Scalar
-from mitmgate.rules.positions import Path, Problem, shown
-from mitmgate.rules.schema import Rules
+from mitmgate.rules.positions import MOST_PROBLEMS, Path, Problem, shown
+from mitmgate.rules.schema import Credential, Rules
 from mitmgate.rules.values import Values, resolve
 
 _COMPARISONS: Final = 5_000                # names compared for all did-you-means of one load: difflib is slow
-_KEPT_QUIET: Final = frozenset({"headers", "base_url", "proxy"})      # of a provider and of `egress`
+# What may hold a secret beside credentials, by the key that it stands under.
+_KEPT_QUIET: Final[Mapping[str | int, frozenset[str]]] = MappingProxyType({
+    "providers": frozenset({"headers", "base_url", "proxy"}),
+    "egress": frozenset({"proxy"}),
+    "state": frozenset({"database", "counters", "blobs"}),
+    "prompts": frozenset({"host"}),
+    "telemetry": frozenset({"otlp"}),
+    "notify": frozenset({"webhook"}),
+})
 _FEW: Final = 6                             # choices that a message lists although it knows which was meant
+_FROM_FILES: Final = frozenset({"teams"})  # of the document, and written as files of their own
 _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
     {"model_type": "a map", "dict_type": "a map", "tuple_type": "a list", "model_attributes_type": "a map"}
 )
@@ -41,8 +50,8 @@ class Suggestions:
 
 
 def reworded(error: ValidationError, values: Values, suggestions: Suggestions) -> list[Problem]:
-    """Every error of the schema at its place."""
-    details = error.errors(include_url=False, include_input=False)
+    """Every error of the schema at its place, or as many as are ever told."""
+    details = error.errors(include_url=False, include_input=False)[: MOST_PROBLEMS + 1]
     return [_problem(each, values, suggestions) for each in details]
 
 
@@ -52,6 +61,8 @@ def _problem(error: ErrorDetails, values: Values, suggestions: Suggestions) -> P
     if kind == "missing":
         key = str(error["loc"][-1])
         return Problem.at(values.owner(path), (*path, key), "missing: write `version: 1`" if not path else "missing")
+    if kind == "absent":                     # a key that only some such maps need
+        return Problem.at(values.owner(path), (*path, context["key"]), "missing")
     if kind == "extra_forbidden":
         return _unknown(path, values, suggestions)
     if path in values.empty:
@@ -93,7 +104,7 @@ def _unknown(path: Path, values: Values, suggestions: Suggestions) -> Problem:
     known = known_keys(owner)
     place = values.owner(path)
     listing = "; expected one of " + ", ".join(known)
-    if "credential" in owner:
+    if Credential in _sections_on(owner):
         quiet = owner if len(key) > 16 or not key.isalpha() else path   # `{sk-…}`: a secret where its kind belongs
         return Problem.at(place, quiet, f"unknown key{listing}")
     if key == "<<":
@@ -103,6 +114,13 @@ def _unknown(path: Path, values: Values, suggestions: Suggestions) -> Problem:
 
 def known_keys(path: Path) -> list[str]:
     """The keys that the map at `path` may have."""
+    sections: list[type[BaseModel]] = [Rules, *_sections_on(path)]
+    return [field.alias or name for name, field in sections[-1].model_fields.items() if path or name not in _FROM_FILES]
+
+
+def _sections_on(path: Path) -> list[type[BaseModel]]:
+    """The sections that the way to `path` leads through, each once, the document left out."""
+    found: list[type[BaseModel]] = []
     section: type[BaseModel] = Rules
     named = False                           # the next part is a name that an operator gave
     for part in path:
@@ -112,10 +130,11 @@ def known_keys(path: Path) -> list[str]:
         field = next((f for name, f in section.model_fields.items() if (f.alias or name) == part), None)
         if field is None:
             break
-        inner = _sections(field.annotation)
-        section = inner[0] if inner else section
+        if inner := _sections(field.annotation):
+            section = inner[0]
+            found.append(section)
         named = bool(inner) and get_origin(field.annotation) is dict
-    return [field.alias or name for name, field in section.model_fields.items()]
+    return found
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
@@ -141,7 +160,7 @@ def found(node: Node, path: Path) -> str:
             return "a map"
         case Items():
             return "a list" if node.items else "an empty list"
-    if "credential" in path or (path[0] in ("providers", "egress") and _KEPT_QUIET.intersection(map(str, path))):
+    if _quiet(path):
         return "a number" if _is_number(node) else "something else"
     if node.plain and not node.text:
         return "nothing"
@@ -150,6 +169,10 @@ def found(node: Node, path: Path) -> str:
     if not node.plain and not isinstance(_resolved(node), str):
         return f"`{shown(node.text)}` in quotes"
     return f"`{shown(node.text)}`"
+
+
+def _quiet(path: Path) -> bool:
+    return bool(_KEPT_QUIET.get(path[0], frozenset()).intersection(map(str, path))) or Credential in _sections_on(path)
 
 
 def _is_number(node: Node) -> bool:

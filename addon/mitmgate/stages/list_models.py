@@ -17,7 +17,7 @@ async def list_models(exchange: Exchange, services: Services) -> None:
     assert endpoint is not None
     if endpoint.operation != "models" or not exchange.arrival.direct or exchange.arrival.method not in ("GET", "HEAD"):
         return
-    offered = services.table.offered
+    offered = services.table.offered_to(exchange.project)
     if endpoint.suffix == "/models":
         document: dict[str, Any] = {"object": "list", "data": [_model(name) for name in offered]}
     else:

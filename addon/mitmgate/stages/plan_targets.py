@@ -1,11 +1,13 @@
-"""Plan: the route's targets in the order of its strategy, less those that cannot serve this request."""
+"""Plan: the route's targets in the order of its strategy, less those that must not or cannot serve this request."""
 
 from dataclasses import replace
 from typing import Final
 
 from mitmgate.dialects.registry import SPEAKS_OPENAI
 from mitmgate.errors import Refusal
-from mitmgate.exchange import Endpoint, Exchange, Plan, Target
+from mitmgate.exchange import Chosen, Dropped, Endpoint, Exchange, Plan, Target
+from mitmgate.routing.constraints import divide
+from mitmgate.routing.sticky import lot, sticky_value
 from mitmgate.routing.strategies import Dice, order
 from mitmgate.stages.services import Services
 
@@ -13,20 +15,44 @@ _WELL: Final[dict[str, float]] = {}         # health comes from the breaker, whi
 
 
 async def plan_targets(exchange: Exchange, services: Services) -> None:
-    """Set `plan` and `deadline`. Refuse with 501 when every target would need a translation that is not built."""
+    """Set `plan` and `deadline`.
+
+    Refuses with 403 when policies leave no target, with 501 when every target would need a translation that is not built.
+    """
     chosen, endpoint = exchange.chosen, exchange.endpoint
     assert chosen is not None
     assert endpoint is not None
-    dice = Dice(services.random, services.turn(chosen.route) if chosen.strategy == "round-robin" else 0)
-    ordered = (*order(chosen.strategy, chosen.targets, _WELL, dice), *chosen.fallback)
-    able = tuple(target for target in ordered if _speaks(target, endpoint))
+    ordered = (*order(chosen.strategy, chosen.targets, _WELL, _dice(exchange, chosen, services)), *chosen.fallback)
+    allowed, dropped = divide(ordered, exchange.constraints, exchange.model)
+    able = tuple(target for target in allowed if _speaks(target, endpoint))
+    unable = tuple(Dropped(target, _UNTRANSLATED) for target in allowed if not _speaks(target, endpoint))
+    total = chosen.deadlines.total or endpoint.default_total
+    exchange.plan = Plan(
+        targets=able,
+        retry=chosen.retry,
+        deadlines=replace(chosen.deadlines, total=total),
+        force=chosen.force,
+        default=chosen.default,
+        names_model=exchange.requested_model is not None,
+        dropped=(*dropped, *unable),
+    )
+    exchange.deadline = exchange.started + total
+    if not allowed:
+        raise Refusal("model_not_allowed", "The rules of this gateway allow no target for this request.", param="model")
     if not able:
         raise Refusal("not_supported", "No target of this route speaks the dialect of this request.")
-    total = chosen.deadlines.total or endpoint.default_total
-    deadlines = replace(chosen.deadlines, total=total)
-    names_model = exchange.requested_model is not None
-    exchange.plan = Plan(able, chosen.retry, deadlines, chosen.force, chosen.default, names_model)
-    exchange.deadline = exchange.started + total
+
+
+_UNTRANSLATED: Final = "it does not speak the dialect of this request"
+
+
+def _dice(exchange: Exchange, chosen: Chosen, services: Services) -> Dice:
+    value = sticky_value(chosen.sticky, exchange.request_headers, exchange.document) if chosen.sticky else None
+    if value is not None:
+        pinned = value                      # narrowed for the lambda
+        return Dice(lambda target: lot(chosen.route, pinned, target), 0, sticky=True)
+    turn = services.turn(chosen.route) if chosen.strategy == "round-robin" else 0
+    return Dice(lambda target: services.random(), turn)
 
 
 def _speaks(target: Target, endpoint: Endpoint) -> bool:

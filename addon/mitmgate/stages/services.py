@@ -5,7 +5,8 @@ from typing import Protocol
 
 from mitmgate.clock import Clock
 from mitmgate.exchange import Exchange
-from mitmgate.routing.compiled import RouteTable
+from mitmgate.routing.callers import Callers
+from mitmgate.routing.table import RouteTable
 from mitmgate.rules.schema import Rules
 
 
@@ -20,6 +21,9 @@ class Services(Protocol):
 
     @property
     def table(self) -> RouteTable: ...
+
+    @property
+    def callers(self) -> Callers: ...
 
     @property
     def random(self) -> Callable[[], float]: ...

@@ -16,7 +16,7 @@ def stamp(exchange: Exchange) -> list[tuple[str, str]]:
     attempt = exchange.attempt
     if attempt is not None:
         provider = attempt.target.provider
-        model = attempt.target.model or exchange.requested_model
+        model = attempt.target.model or exchange.model
         headers.append(("x-gateway-provider", _clean(provider.name)))
         if model is not None:
             headers.append(("x-gateway-model", _clean(model)))

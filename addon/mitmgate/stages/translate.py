@@ -11,8 +11,10 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import orjson
 
+from mitmgate.errors import Refusal
 from mitmgate.exchange import Attempt, Exchange, Plan, Target, UpstreamRequest
 from mitmgate.jsonedit import put_member
+from mitmgate.multipart import text_part
 from mitmgate.stages.services import Services
 
 _HOP_BY_HOP: Final = frozenset(
@@ -28,6 +30,8 @@ _CREDENTIALS: Final = frozenset(
 )
 _SECRET_QUERY: Final = frozenset({"key", "api-key", "api_key", "access_token", "subscription-key"})
 _AZURE_QUERY: Final = frozenset({"api-version"})
+_FORMS_WITHOUT_MODEL: Final = frozenset({"files", "realtime"})
+"""Operations whose forms have no such field: a provider may refuse one that it does not know."""
 
 
 @lru_cache(4096)
@@ -49,8 +53,9 @@ async def translate(exchange: Exchange, services: Services) -> None:
     assert exchange.endpoint is not None
     target = plan.targets[exchange.position]
     provider = target.provider
+    _require_apart(exchange, plan)
     exchange.attempts.append(Attempt(len(exchange.attempts) + 1, target, services.clock.monotonic()))
-    model = target.model or exchange.requested_model
+    model = target.model or exchange.model
     body, splice = _body(exchange, plan, target, model)
     exchange.upstream = UpstreamRequest(
         method=exchange.arrival.method,
@@ -124,30 +129,63 @@ def _body(
     exchange: Exchange, plan: Plan, target: Target, model: str | None
 ) -> tuple[bytes | None, tuple[int, int, bytes] | None]:
     """The edited body, or None and a splice: the body goes as it came but for that."""
+    if exchange.delimiter is not None:
+        return None, _form_splice(exchange, exchange.delimiter, _other_model(exchange, target, model))
     changes = _changes(exchange, plan, target, model)
     document, raw = exchange.document, exchange.raw
     if not changes:
         # What was read is what is sent: an encoding that two servers may undo in two ways does not travel.
         return (raw if "content-encoding" in exchange.request_headers else None), None
     if document is None or raw is None:
-        if exchange.model_span is not None and "model" in changes:
-            start, end = exchange.model_span
-            return None, (start, end, str(changes["model"]).encode())
         return None, None
     return _edited(raw, document, changes), None
 
 
+def _require_apart(exchange: Exchange, plan: Plan) -> None:
+    """A model's name that holds the form's delimiter would end its own part. The client chose the delimiter: refused at
+    the first attempt, whichever target has that name."""
+    delimiter = exchange.delimiter
+    if delimiter is None:
+        return
+    names = (target.model or exchange.model or "" for target in plan.targets)
+    if any(delimiter in name.encode() for name in names):
+        raise Refusal("invalid_request", "The form's boundary occurs in the name of a model that may be asked.")
+
+
+def _form_splice(exchange: Exchange, delimiter: bytes, model: str | None) -> tuple[int, int, bytes] | None:
+    """Of a form only its model follows the target: in place of the one that it names, else as a part at its front."""
+    if model is None:
+        return None
+    if exchange.model_span is not None:
+        return (*exchange.model_span, model.encode())
+    assert exchange.endpoint is not None
+    if exchange.endpoint.operation in _FORMS_WITHOUT_MODEL:
+        return None
+    return 0, 0, text_part(delimiter, "model", model)
+
+
 def _changes(exchange: Exchange, plan: Plan, target: Target, model: str | None) -> dict[str, Any]:
     document: Mapping[str, Any] = exchange.document or {}
-    changes: dict[str, Any] = {name: value for name, value in plan.default.items() if name not in document}
-    changes.update({name: value for name, value in plan.force.items() if document.get(name, ...) != value})
+    default, force = plan.default, plan.force
+    if target.default or target.force:
+        default, force = {**default, **target.default}, {**force, **target.force}
+    changes: dict[str, Any] = {name: value for name, value in default.items() if name not in document}
+    changes.update({name: value for name, value in force.items() if document.get(name, ...) != value})
+    if (other := _other_model(exchange, target, model)) is not None:
+        changes["model"] = other
+    return changes
+
+
+def _other_model(exchange: Exchange, target: Target, model: str | None) -> str | None:
+    """The model that the body must name in place of what it says; None where it stays."""
     named_in_path = exchange.endpoint is not None and exchange.endpoint.model is not None
     # Azure's clients name the model in the path alone; elsewhere it stands in the body.
-    wanted = target.model is not None or (named_in_path and not target.provider.original)
-    present = document.get("model", exchange.requested_model if exchange.model_span else None)
-    if wanted and model is not None and present != model:
-        changes["model"] = model
-    return changes
+    renamed = exchange.model != exchange.requested_model
+    wanted = target.model is not None or renamed or (named_in_path and not target.provider.original)
+    present = (exchange.document or {}).get("model")
+    if exchange.model_span is not None and not named_in_path:
+        present = exchange.requested_model
+    return model if wanted and present != model else None
 
 
 def _edited(raw: bytes, document: dict[str, Any], changes: Mapping[str, Any]) -> bytes:

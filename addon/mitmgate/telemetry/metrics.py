@@ -2,13 +2,15 @@
 
 Theory of operation. `observe` runs on the request path, once per exchange, and must cost microseconds: label children
 are resolved once per combination and kept in dicts. Nothing that a client or provider chose becomes a label value as it
-is: models, routes and providers count only if the rules name them, all else is "other"; so the number of series is
-bounded by the rules and not by traffic (THREATS, row 24). "none" stands where there is nothing to name.
+is: models, routes, providers and projects count only if the rules name them, all else is "other"; so the number of series
+is bounded by the rules and not by traffic (THREATS, row 24). What is different for each call (tags, tasks, clients) is no
+label at all. "none" stands where there is nothing to name.
 docs/metrics.md lists all.
 """
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -19,6 +21,8 @@ from prometheus_client.metrics_core import Metric
 from mitmgate.clock import SystemClock
 from mitmgate.errors import CODES, FaultKind
 from mitmgate.exchange import Record
+from mitmgate.routing.match import UNKNOWN
+from mitmgate.telemetry.costs import MOST_TOKENS, Cost
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"  # what `render` returns
 OTHER: Final = "other"
@@ -28,6 +32,7 @@ OPERATIONS: Final = frozenset({  # DESIGN §1
     "chat", "completions", "responses", "messages", "count_tokens", "embeddings", "rerank", "transcription", "speech",
     "voices", "audio_pipeline", "moderation", "image", "files", "batches", "models", "realtime", OTHER,
 })  # fmt: skip
+RELOADS: Final = ("accepted", "rejected", "unchanged")
 OUTCOMES: Final = frozenset({"ok", "broken", *FaultKind})
 # 499: the client left; 529: Anthropic is overloaded. A provider may send any number it likes.
 STATUSES: Final = {int(status): str(int(status)) for status in (*HTTPStatus, 499, 529)}
@@ -40,8 +45,8 @@ DURATION_BUCKETS: Final = (
 FIRST_TOKEN_BUCKETS: Final = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
 )  # fmt: skip
+OWN_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-MOST_TOKENS: Final = 2**40          # what a provider claims beyond this is not a count
 
 _WORD: Final = re.compile(r"[a-z0-9_]{1,40}")
 _MOST_WORDS: Final = 32
@@ -57,6 +62,22 @@ class _Children[M: MetricWrapperBase](dict[tuple[str, ...], M]):
     def __missing__(self, labels: tuple[str, ...]) -> M:
         child = self[labels] = self._metric.labels(*labels)
         return child
+
+    def keep(self, position: int, names: Collection[str]) -> None:
+        """Drop the series whose label at this position is a name that is gone."""
+        for labels in [each for each in list(self) if each[position] not in names]:
+            del self[labels]
+            self._metric.remove(*labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the rules of one generation name."""
+
+    models: frozenset[str] = frozenset()
+    routes: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset()
+    projects: frozenset[str] = frozenset()
 
 
 class _Words:
@@ -92,12 +113,12 @@ class Metrics:
         known_models: Collection[str] = (),
         known_routes: Collection[str] = (),
         known_providers: Collection[str] = (),
+        known_projects: Collection[str] = (),
         wall: Callable[[], float] = SystemClock.wall,
     ) -> None:
         """`version` is the package's; `wall` gives Unix seconds. The `known_…` are as in `known`."""
         self.registry: CollectorRegistry = _Registry()
         self._wall = wall
-        self.known(models=known_models, routes=known_routes, providers=known_providers)
 
         asked = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
         self._duration = _Children(self._histogram(
@@ -111,6 +132,18 @@ class Metrics:
         self._tokens = _Children(self._histogram(
             "gen_ai_client_token_usage", "Tokens per exchange, as the provider counted them.",
             (*asked, "gen_ai_token_type"), TOKEN_BUCKETS,
+        ))  # fmt: skip
+        self._own = _Children(self._histogram(
+            "mitmgate_own_seconds", "The gateway's own time of an exchange.", ("operation",), OWN_BUCKETS
+        ))  # fmt: skip
+        self._refusals = _Children(self._counter(
+            "mitmgate_refusals_total", "Exchanges that the gateway refused or gave up.", "project", "code"
+        ))  # fmt: skip
+        self._cost = _Children(self._counter(
+            "mitmgate_cost_usd_total", "What exchanges cost, by the prices that are known.", "provider", "model"
+        ))  # fmt: skip
+        self._unpriced = _Children(self._counter(
+            "mitmgate_unpriced_total", "Exchanges with tokens that no price is known for.", "provider", "model"
         ))  # fmt: skip
         self._exchanges = _Children(self._counter(
             "mitmgate_exchanges_total", "Finished exchanges.", "operation", "route", "status", "code"
@@ -128,6 +161,15 @@ class Metrics:
         self._refused_connections = _Children(self._counter(
             "mitmgate_refused_connections_total", "Client connections refused before any request.", "reason"
         ))  # fmt: skip
+        self._reloads = _Children(self._counter(
+            "mitmgate_rules_reloads_total", "Reloads of the rules, by what became of them.", "outcome"
+        ))  # fmt: skip
+        for outcome in RELOADS:
+            self._reloads[outcome,]         # from zero on, so that the first one is an increase
+        self._generation = Gauge("mitmgate_rules_generation", "Of the rules that hold.", registry=self.registry)
+        self._rules_since = Gauge(
+            "mitmgate_rules_taken_timestamp_seconds", "When they were taken, Unix seconds.", registry=self.registry
+        )
         self._broken_words, self._tunnel_words, self._refused_words = _Words(), _Words(), _Words()
 
         self.in_flight = Gauge("mitmgate_in_flight", "Exchanges that are alive now.", registry=self.registry)
@@ -139,13 +181,48 @@ class Metrics:
         self._ca_expires.set(float("nan"))
         Info("mitmgate", "The gateway's version.", registry=self.registry).info({"version": version})
         ProcessCollector(registry=self.registry)
+        self._named_now = _Names()
+        self.known(models=known_models, routes=known_routes, providers=known_providers, projects=known_projects)
 
-    def known(self, *, models: Collection[str], routes: Collection[str], providers: Collection[str]) -> None:
+    def known(
+        self,
+        *,
+        models: Collection[str],
+        routes: Collection[str],
+        providers: Collection[str],
+        projects: Collection[str] = (),
+    ) -> None:
         """Replace the names that may stand in labels; called at each reload of the rules.
 
-        `models` are those of the targets, as providers are asked for them. Series of names that are gone stay.
+        `models` are those of the targets, as providers are asked for them. The names of before count until the next
+        reload, for exchanges that began under them; series of names that are gone longer are dropped, or a gateway whose
+        rules change every day would tell of every route that it ever had.
         """
-        self._models, self._routes, self._providers = frozenset(models), frozenset(routes), frozenset(providers)
+        before = self._named_now
+        now = self._named_now = _Names(
+            frozenset(models), frozenset(routes), frozenset(providers), frozenset(projects) | {UNKNOWN}
+        )
+        self._models, self._routes = now.models | before.models, now.routes | before.routes
+        self._providers, self._projects = now.providers | before.providers, now.projects | before.projects
+        for position, names, families in (
+            (2, self._models, (self._duration, self._first_token, self._tokens)),
+            (1, self._providers, (self._duration, self._first_token, self._tokens)),
+            (1, self._models, (self._cost, self._unpriced)),
+            (0, self._providers, (self._cost, self._unpriced, self._attempts)),
+            (1, self._routes, (self._exchanges,)),
+            (0, self._projects, (self._refusals,)),
+        ):
+            for family in families:
+                family.keep(position, names | {OTHER, NONE})
+
+    def reloaded(self, outcome: str) -> None:
+        """Count a reload of the rules: accepted, rejected or unchanged."""
+        self._reloads[outcome,].inc()
+
+    def rules_taken(self, generation: int) -> None:
+        """These rules hold from now on."""
+        self._generation.set(generation)
+        self._rules_since.set(self._wall())
 
     def observe(self, record: Record) -> None:
         """Count one finished exchange."""
@@ -162,6 +239,9 @@ class Metrics:
             self._tokens[operation, provider, model, "input"].observe(record.tokens_input)
         if record.tokens_output is not None and 0 <= record.tokens_output <= MOST_TOKENS:
             self._tokens[operation, provider, model, "output"].observe(record.tokens_output)
+        self._own[operation,].observe(record.own_ms / 1e3)
+        if record.code is not None:
+            self._refusals[_named(record.project, self._projects), _named(record.code, CODES)].inc()
         for attempt in record.attempts:
             outcome = attempt.outcome if attempt.outcome in OUTCOMES else OTHER
             self._attempts[_named(attempt.provider, self._providers), outcome].inc()
@@ -169,6 +249,14 @@ class Metrics:
             self._fallbacks.inc()
         if record.broken is not None:
             self._broken[self._broken_words(record.broken),].inc()
+
+    def spend(self, record: Record, cost: Cost | None) -> None:
+        """Count what one exchange cost; None: it is not known. Called by the record log, off the request path."""
+        asked = _named(record.provider, self._providers), _named(record.target_model, self._models)
+        if cost is not None:
+            self._cost[asked].inc(cost.total)
+        elif any(tokens is not None and 0 < tokens <= MOST_TOKENS for tokens in (record.tokens_input, record.tokens_output)):
+            self._unpriced[asked].inc()
 
     def tunnel(self, outcome: str) -> None:
         """Count a tunnel; `outcome` is one of the caller's few fixed words: opened, denied, …"""

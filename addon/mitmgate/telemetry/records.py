@@ -21,8 +21,10 @@ from typing import Final
 import orjson
 
 from mitmgate.exchange import AttemptRecord, Record
+from mitmgate.telemetry.costs import Cost, cost_of
 
 LONGEST_TEXT: Final = 256           # characters
+MOST_ENTRIES: Final = 32            # of a list or map in a record, but for attempts, which have a bound of their own
 LARGEST_COUNT: Final = 2**53 - 1    # what every JSON reader keeps exact (RFC 8259, section 6)
 CAPACITY: Final = 10_000            # records waiting
 BATCH: Final = 1_000                # records per write: bounds the memory of one block
@@ -65,11 +67,20 @@ def _attempt_document(attempt: AttemptRecord) -> dict[str, object]:
         "reason": clean_text(attempt.reason),
         "status": _count(attempt.status),
         "milliseconds": _count(attempt.milliseconds),
+        "wait_ms": _count(attempt.wait_ms),
+        "connect_ms": _count(attempt.connect_ms),
+        "tls_ms": _count(attempt.tls_ms),
+        "first_byte_ms": _count(attempt.first_byte_ms),
+        "first_content_ms": _count(attempt.first_content_ms),
     }
 
 
 def record_document(record: Record) -> dict[str, object]:
-    """The record as docs/records.md describes it: names as in `Record`, except that `at` becomes `time`."""
+    """The record as docs/records.md describes it: names as in `Record`, except that `at` becomes `time` and `billing` costs."""
+    return _document(record, cost_of(record))
+
+
+def _document(record: Record, cost: Cost | None) -> dict[str, object]:
     return {
         "time": _timestamp(record.at),
         "id": clean_text(record.id),
@@ -77,6 +88,7 @@ def record_document(record: Record) -> dict[str, object]:
         "operation": clean_text(record.operation),
         "method": clean_text(record.method),
         "client": clean_text(record.client),
+        "rules": record.rules,
         "route": clean_text(record.route),
         "requested_model": clean_text(record.requested_model),
         "target_model": clean_text(record.target_model),
@@ -95,12 +107,39 @@ def record_document(record: Record) -> dict[str, object]:
         "first_content_ms": _count(record.first_content_ms),
         "request_bytes": _count(record.request_bytes),
         "upstream_request_id": clean_text(record.upstream_request_id),
+        "project": clean_text(record.project),
+        "tenant": clean_text(record.tenant),
+        "task": clean_text(record.task),
+        "tags": {clean_text(name): clean_text(value) for name, value in record.tags[:MOST_ENTRIES]},
+        "alias": clean_text(record.alias),
+        "where": clean_text(record.where),
+        "skipped": [
+            {"target": clean_text(each.target), "reason": clean_text(each.reason)} for each in record.skipped[:MOST_ENTRIES]
+        ],
+        "policies": [clean_text(name) for name in record.policies[:MOST_ENTRIES]],
+        "guardrails": [
+            {"name": clean_text(each.name), "action": clean_text(each.action), "outcome": clean_text(each.outcome)}
+            for each in record.guardrails[:MOST_ENTRIES]
+        ],
+        "cache": record.cache,
+        "cost_input_usd": cost.input if cost is not None else None,
+        "cost_output_usd": cost.output if cost is not None else None,
+        "cost_usd": cost.total if cost is not None else None,
+        "stages": {name: round(milliseconds, 3) for name, milliseconds in record.stages[:MOST_ENTRIES]},
+        "own_ms": round(record.own_ms, 3),
+        "body_ms": _count(record.body_ms),
+        "wait_ms": _count(record.wait_ms),
+        "upstream_ms": _count(record.upstream_ms),
     }
 
 
 def record_line(record: Record) -> bytes:
     """One line of JSON in UTF-8, its line feed included; no other line end of any kind stands in it."""
-    return orjson.dumps(record_document(record), option=orjson.OPT_APPEND_NEWLINE)
+    return _line(record_document(record))
+
+
+def _line(document: dict[str, object]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class RecordLog:
@@ -109,16 +148,23 @@ class RecordLog:
     A file is appended to, made with mode 0600 (records hold client addresses) and opened again when it was renamed or
     removed, so that logrotate needs no signal. Raises OSError where it cannot be opened.
 
-    `on_drop` is called for each record that is lost, from any thread.
+    `on_drop` is called for each record that is lost, from any thread; `on_cost` with each that is taken for writing and
+    what it cost, from the log's own.
     """
 
     def __init__(
-        self, target: Path | int = STDOUT, *, capacity: int = CAPACITY, on_drop: Callable[[], None] | None = None
+        self,
+        target: Path | int = STDOUT,
+        *,
+        capacity: int = CAPACITY,
+        on_drop: Callable[[], None] | None = None,
+        on_cost: Callable[[Record, Cost | None], None] | None = None,
     ) -> None:
         self._path = target if isinstance(target, Path) else None
         self._fd = _open(target) if isinstance(target, Path) else target
         self._capacity = capacity
         self._on_drop = on_drop
+        self._on_cost = on_cost
         self._queue: deque[Record] = deque()
         self._dropped = 0
         self._dropping = threading.Lock()
@@ -182,8 +228,11 @@ class RecordLog:
             lines: list[bytes] = []
             for record in batch:
                 try:
-                    lines.append(record_line(record))
-                except (TypeError, ValueError, OverflowError, OSError) as bug:
+                    cost = cost_of(record)
+                    if self._on_cost is not None:
+                        self._on_cost(record, cost)
+                    lines.append(_line(_document(record, cost)))
+                except (TypeError, ValueError, ArithmeticError, LookupError, OSError) as bug:
                     self._drop(1)
                     _log.error("A record is no JSON (%s); it is counted as dropped.", type(bug).__name__)
             self._write(b"".join(lines))

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mitmproxy.connection import Connection
+from mitmproxy.connection import Connection, Server
 from mitmproxy.net.server_spec import ServerSpec
 from mitmproxy.proxy import events
 from mitmproxy.proxy.layer import CommandGenerator
@@ -46,8 +46,6 @@ from mitmgate.transport.stream import AttemptFailedHook, DeadlinePassed, UploadH
 from mitmgate.transport.tunnels import tunnel_of
 from mitmgate.transport.wire import build_request
 
-BODY_IDLE: Final = 30.0                     # seconds between two pieces of a request's body
-BODY_TOTAL: Final = 600.0                   # seconds for the whole of it
 UPLOAD_CHUNK: Final = 256 << 10             # bytes of a spooled body that are handed over at once
 
 _attempt_ids = itertools.count(1 << 40)     # above every stream id that a client can choose
@@ -106,7 +104,7 @@ class AttemptStream(ReplyStream):
             if self.flow.response:
                 yield from self.answer()
             elif self.passage is not None and self.passage.exchange is not None:
-                self.body_due = time.monotonic() + BODY_TOTAL
+                self.body_due = time.monotonic() + self.passage.body_total
                 self.await_body()
 
     def state_consume_request_body(self, event: events.Event) -> CommandGenerator[None]:
@@ -125,10 +123,10 @@ class AttemptStream(ReplyStream):
             if self.spooled is not None:
                 passage.body = self.spooled
             else:
-                content = bytes(self.request_body_buf)
-                passage.body = MemoryBody(content)
-                self.flow.request.data.content = content
+                body = passage.body = MemoryBody(*self.request_body_buf._chunks)
                 self.request_body_buf.clear()
+                if self.hub.start_hook is None:
+                    self.flow.request.data.content = body.raw()     # for mitmproxy's interfaces, which keep it
             if self.flow.response is None:
                 yield HttpRequestHook(self.flow)
                 if (yield from self.check_killed(True)):
@@ -140,7 +138,8 @@ class AttemptStream(ReplyStream):
 
     def await_body(self) -> None:
         """The next piece of the body must come in time: a body that never ends would hold its place for ever."""
-        self.due = min(time.monotonic() + BODY_IDLE, self.body_due)
+        assert self.passage is not None
+        self.due = min(time.monotonic() + self.passage.body_idle, self.body_due)
         self.hub.soonest = min(self.hub.soonest, self.due)
 
     def on_deadline(self) -> CommandGenerator[None]:
@@ -216,6 +215,8 @@ class AttemptStream(ReplyStream):
         self.hub.streams[self.attempt_id] = self
         self.gave_up = False
         self.set_deadline(permit.deadlines.connect)
+        if self.attempted is not None:
+            self.attempted.asked = time.monotonic()
         connection, error = yield self.connect_command(permit.tag, permit.proxy)
         if error:
             if (yield from self.check_killed(True)):
@@ -223,6 +224,7 @@ class AttemptStream(ReplyStream):
             yield from self.attempt_failed(self.connect_fault(error))
             return False
         self.context.server = self.flow.server_conn = connection
+        self.note_connection(connection)
         if (yield from self.check_killed(True)):            # left while we connected: send nothing
             return False
         secured = permit.tag.origin.scheme != "https" or connection.tls_established
@@ -231,6 +233,18 @@ class AttemptStream(ReplyStream):
             return False
         self.set_deadline(permit.deadlines.first_token)
         return True
+
+    def note_connection(self, server: Server) -> None:
+        """When it was made, if it was made for this attempt. mitmproxy's own times are the wall clock's."""
+        attempted, now = self.attempted, time.monotonic()
+        if attempted is None or attempted.asked is None or server.timestamp_tcp_setup is None:
+            return
+        made, secured = time.time() - server.timestamp_tcp_setup, server.timestamp_tls_setup
+        if made > now - attempted.asked:
+            return                          # a connection of an earlier attempt
+        attempted.connected = now - max(0.0, made)
+        if secured is not None:
+            attempted.secured = now - max(0.0, time.time() - secured)
 
     def pass_through(self, passage: Passage) -> CommandGenerator[bool]:
         """An ungoverned request's one connection."""

@@ -4,19 +4,17 @@ Seen in mitmproxy 12.2: a message head may grow without bound; malformed request
 header; chunked trailers raise NotImplementedError, after which the peer hangs.
 """
 
-from typing import Final
+import time
+from typing import Final, cast
 
 from h11 import Data, EndOfMessage
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
-from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import http as layers
 from mitmproxy.proxy.layers.http import ErrorCode, ReceiveHttp, RequestHeaders, ResponseProtocolError, _http1
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
-
-from mitmgate.transport.plain_errors import error_response
 
 LONGEST_HEAD: Final = 64 << 10              # bytes of a message's head
 MOST_INTERIM: Final = 16                    # 1xx replies before the answer
@@ -26,6 +24,8 @@ _MALFORMED: Final = "mitmgate_malformed"
 class GatewayHttp1Server(Http1Server):
     """The client's side of an HTTP/1 connection."""
 
+    half_close = False                      # the client still sends what nobody reads
+
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """As mitmproxy's; an oversized head is 431, a malformed one 400, both in our shape, once, and on record.
 
@@ -33,30 +33,42 @@ class GatewayHttp1Server(Http1Server):
         """
         self.skip_blank_lines()
         if isinstance(event, events.DataReceived) and _endless(self.buf):
-            yield commands.SendData(self.conn, _closing("headers_too_large", "The request's head is too large."))
-            # Half: a full close on a client that still sends is a reset, which may overtake the answer.
-            yield commands.CloseTcpConnection(self.conn, half_close=True)
-            self.state = self.done
+            self.half_close = True
+            yield from self.refuse(nameless_request(), "headers_too_large")
             return
         malformed = False
         for command in super().read_headers(event):
-            if isinstance(command, commands.SendData):      # nothing but its own error page is sent from here
-                malformed = True
-                if self.request is None:
-                    page = _closing("invalid_request", "The request is not valid HTTP.")
-                    yield commands.SendData(command.connection, page)
-            elif malformed and self.request is not None:
-                if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
-                    # The stream refuses it, and `connection: close` ends the connection after that.
-                    setattr(command.event.request, _MALFORMED, True)
-                    self.request_done = True
-                    yield command
+            if isinstance(command, commands.SendData):
+                malformed = True            # nothing but its own error page is sent from here
+            elif malformed:
+                continue                    # its close, its log line, its own way to hand the request on
             elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
                 if command.event.request.http_version not in ("HTTP/1.0", "HTTP/1.1"):
-                    setattr(command.event.request, _MALFORMED, True)
+                    mark_malformed(command.event.request)
                 yield command
             else:
                 yield command
+        if malformed:
+            yield from self.refuse(self.request or nameless_request())
+
+    def refuse(self, request: http.Request, code: str = "invalid_request") -> layer.CommandGenerator[None]:
+        """Hand on what is to be refused: its stream does that as with any refusal, and ends the connection after it."""
+        mark_malformed(request, code)
+        self.request, self.request_done, self.state = request, True, self.done
+        yield ReceiveHttp(RequestHeaders(self.stream_id, request, False))
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        """As mitmproxy's; a full close on a client that still sends is a reset, which may overtake the answer."""
+        for command in super().mark_done(request=request, response=response):
+            if self.half_close and isinstance(command, commands.CloseConnection):
+                yield commands.CloseTcpConnection(command.connection, half_close=True)
+            else:
+                yield command
+
+    def done(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        """As mitmproxy's; what still comes is thrown away, where it would be kept."""
+        self.buf = ReceiveBuffer()
+        yield from super().done(event)
 
     def skip_blank_lines(self) -> None:
         """Empty lines before a request line are ignored (RFC 9112, 2.2); h11 would wait for ever after one."""
@@ -92,20 +104,36 @@ class GatewayHttp1Client(Http1Client):
         yield from super().read_headers(event)
 
 
-def is_malformed(request: http.Request) -> bool:
-    """Whether this request's head did not make sense as HTTP/1; it is to be refused."""
-    return bool(getattr(request, _MALFORMED, False))
+def nameless_request(version: bytes = b"HTTP/1.1") -> http.Request:
+    """What stands for a request of which nothing could be read."""
+    return http.Request(
+        host="",
+        port=0,
+        method=b"-",
+        scheme=b"",
+        authority=b"",
+        path=b"/",
+        http_version=version,
+        headers=http.Headers(),
+        content=None,
+        trailers=None,
+        timestamp_start=time.time(),
+        timestamp_end=None,
+    )
+
+
+def mark_malformed(request: http.Request, code: str = "invalid_request") -> None:
+    """This request's head did not make sense; it is to be refused with `code`."""
+    setattr(request, _MALFORMED, code)
+
+
+def refused_as(request: http.Request) -> str | None:
+    """The code by which a request is to be refused whose head did not make sense; None: it did."""
+    return cast("str | None", getattr(request, _MALFORMED, None))
 
 
 def _endless(buffer: ReceiveBuffer) -> bool:
     return len(buffer) > LONGEST_HEAD and b"\r\n\r\n" not in bytes(buffer)[:LONGEST_HEAD]
-
-
-def _closing(code: str, message: str) -> bytes:
-    response = error_response(code, message)
-    response.headers["connection"] = "close"
-    assembled: bytes = http1.assemble_response(response)
-    return assembled
 
 
 class TrailerlessChunkedReader(ChunkedReader):

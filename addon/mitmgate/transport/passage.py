@@ -16,6 +16,7 @@ from mitmgate.bodies import MemoryBody, SpooledBody
 from mitmgate.dialects.reading import ReplyReader
 from mitmgate.errors import Fault
 from mitmgate.exchange import Deadlines, Exchange, Origin, UpstreamRequest
+from mitmgate.runtime import Snapshot
 
 
 class Tag(NamedTuple):
@@ -24,6 +25,8 @@ class Tag(NamedTuple):
     origin: Origin
     provider: str | None                    # None: passed through, nobody's
     http1_only: bool = False                # a WebSocket needs HTTP/1.1
+    ca: str | None = None                   # PEM files, as in `UpstreamTls`, by the rules that the exchange began with:
+    client_cert: str | None = None          # rules that change them make new connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,13 @@ class Passage:
 
     origin_form: bool                       # layer: an origin-form request line, outside a tunnel
     exchange: Exchange | None = None        # addon: governed requests have one
+    snapshot: Snapshot | None = None        # addon: the rules that it began with, until it is recorded
     permit: Permit | None = None            # addon arms, layer takes
     through: str | None = None              # addon: PASS
     proxy: Origin | None = None             # addon: the corporate proxy of a request that passes
     body_limit: int = 0                     # addon: bytes; layer refuses beyond it
+    body_idle: float = 0.0                  # addon: seconds between two pieces of the body
+    body_total: float = 0.0                 # addon: seconds for the whole of it
     spool: bool = False                     # addon: beyond `bodies.SPOOL_ABOVE` the body goes to disk
     reserve: Callable[[int], bool] | None = None    # addon: asks for bytes in flight
     refused: str | None = None              # layer: why the body was refused, a code; the addon answers

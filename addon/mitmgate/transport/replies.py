@@ -8,11 +8,13 @@ import base64
 import hashlib
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mitmproxy import http
 from mitmproxy.net.http.validate import validate_headers
-from mitmproxy.proxy import events
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
@@ -24,8 +26,9 @@ from mitmproxy.proxy.layers.http import (
     ResponseTrailers,
     SendHttp,
 )
+from mitmproxy.proxy.utils import ReceiveBuffer
 
-from mitmgate.dialects.reading import Kind
+from mitmgate.dialects.reading import Kind, ReplyReader
 from mitmgate.encoding import Decoder, DecodingError, TooLarge, decoder
 from mitmgate.errors import Fault, FaultKind, error_body
 from mitmgate.sse import EventSplitter
@@ -36,6 +39,8 @@ HOLD_EVENTS: Final = 64                     # events without content that are he
 HOLD_BYTES: Final = 256 << 10
 LONGEST_EVENT: Final = 16 << 20             # bytes of one event (images travel in events)
 LONGEST_FAULT: Final = 64 << 10             # bytes kept of a failing reply's body
+LARGE: Final = 1 << 20                      # bytes of a collected reply that are not read on the loop,
+LARGE_ENCODED: Final = 16 << 10             # and of an encoded one, which may expand a hundred times, beyond the first
 
 _REFRAMED: Final = frozenset(
     {
@@ -44,7 +49,44 @@ _REFRAMED: Final = frozenset(
     }
 )
 _DECODED: Final = _REFRAMED | {b"content-encoding"}
+_TOO_LARGE_DECODED: Final = "the provider's reply is too large when it is decompressed"
+_NOT_ENCODED: Final = "the provider's reply is not encoded as it says"
 _GARBAGE: Final = Fault(FaultKind.GARBAGE, "the provider sent an event that cannot be read")
+
+
+@dataclass
+class LargeReplyHook(commands.StartHook):
+    """A collected reply is whole; call this in a thread. Not a flow: no UpdateHook."""
+
+    read: Callable[[], None]
+
+
+class Collected:
+    """A collected reply's body, to be read in one go, by whatever thread."""
+
+    body: bytes | None = None               # None: it was not read
+    fault: Fault | None = None
+    spoiled = False                         # its encoding is why
+
+    def __init__(self, pieces: list[bytes], encoded: list[bytes], decoder: Decoder | None, reader: ReplyReader | None) -> None:
+        """`pieces` come before what is still encoded. `reader`: of the JSON that it is to be; None: it may be anything."""
+        self._pieces, self._encoded, self._decoder, self._reader = pieces, encoded, decoder, reader
+
+    def read(self) -> None:
+        """Set `body`, or `fault` too."""
+        if self._decoder is not None:
+            try:
+                self._pieces.append(self._decoder.feed(b"".join(self._encoded)))
+                self._decoder.finish()
+            except TooLarge:
+                self.fault = Fault(FaultKind.TOO_LARGE, _TOO_LARGE_DECODED)
+            except DecodingError:
+                self.fault = Fault(FaultKind.GARBAGE, _NOT_ENCODED)
+            self.spoiled = self.fault is not None
+        body, self._pieces, self._encoded = b"".join(self._pieces), [], []
+        if self._reader is not None and self.fault is None:
+            self.fault = self._reader.body(body)
+        self.body = body
 
 
 class ReplyStream(GatewayStream):
@@ -55,13 +97,14 @@ class ReplyStream(GatewayStream):
     held_count = 0                          # of these, those that are more than a comment
     splitter: EventSplitter | None = None   # of an event stream
     decoder: Decoder | None = None          # of an encoded reply
-    collected = 0                           # bytes of the reply collected so far
+    collected = 0                           # bytes of the reply collected so far, as they came
+    encoded: list[bytes]                    # of these, those that are yet to be decoded
     ends_at = math.inf                      # monotonic; `timeout.duration` of a stream
 
     def clear_reply(self) -> None:
         """Forget what was read of a failed attempt."""
         self.held = self.splitter = self.decoder = None
-        self.collected = 0
+        self.collected, self.encoded = 0, []
         self.response_body_buf.clear()
         self.flow.response = None
 
@@ -121,10 +164,15 @@ class ReplyStream(GatewayStream):
             self.passage.broken = self.passage.broken or Broken.CONNECTION
         yield from super().handle_protocol_error(event)
         yield from self.forget()
+        self.request_body_buf.clear()       # the stream is in a cycle that the collector comes to much later
+        self.response_body_buf.clear()
+        self.encoded = []
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> CommandGenerator[None]:
         """Choose by the head: a fault, an event stream to hold, a body to collect, or bytes to pass."""
         permit = self.permit
+        if self.attempted is not None:
+            self.attempted.first_byte = time.monotonic()
         switched = event.response.status_code == 101 and permit is not None and _accepts(permit, event.response)
         if permit is None or switched:
             self.due = math.inf
@@ -151,7 +199,7 @@ class ReplyStream(GatewayStream):
             self.held, self.held_events, self.held_count, self.splitter = event, [], 0, EventSplitter()
             self.server_state = self.state_hold
         elif event.end_stream or kind == "application/json" or kind.endswith("+json") or not kind:
-            self.held = event
+            self.held, self.encoded = event, []
             self.server_state = self.state_collect
         elif permit.json_only:
             yield from self.cancel_upstream()
@@ -193,32 +241,56 @@ class ReplyStream(GatewayStream):
         permit = self.permit
         assert permit is not None
         if isinstance(event, ResponseData):
-            data = yield from self.decoded(event.data)
-            if data is None:
-                return
-            self.collected += len(data)
+            self.collected += len(event.data)
             if self.collected > permit.response_limit:
                 yield from self.cancel_upstream()
                 yield from self.attempt_failed(Fault(FaultKind.TOO_LARGE, "the provider's reply is too large"))
                 return
-            self.response_body_buf += data
             self.set_deadline(permit.deadlines.idle)
-        elif isinstance(event, ResponseEndOfMessage):
-            if not (yield from self.decoded_whole()):
+            if self.decoder is not None and self.collected > LARGE_ENCODED:
+                self.encoded.append(event.data)
                 return
-            body = bytes(self.response_body_buf)
+            data = yield from self.decoded(event.data)
+            if data is not None:
+                self.response_body_buf += data
+        elif isinstance(event, ResponseEndOfMessage):
+            self.note_end()
+            self.due = math.inf
             response = self.flow.response
             assert response is not None
-            if permit.json_only or response.headers.get("content-type", "").lower().startswith("application/json"):
-                fault = permit.reader.body(body) if body or self.flow.request.method != "HEAD" else None
-                if fault is not None:
-                    yield from self.attempt_failed(fault)
+            json = permit.json_only or response.headers.get("content-type", "").lower().startswith("application/json")
+            empty = not self.collected and self.flow.request.method == "HEAD"
+            large = bool(self.encoded) or len(self.response_body_buf) > LARGE
+            whole = Collected(
+                self.response_body_buf._chunks, self.encoded, self.decoder, permit.reader if json and not empty else None
+            )
+            self.response_body_buf, self.encoded = ReceiveBuffer(), []
+            if large:
+                yield LargeReplyHook(whole.read)
+                if (yield from self.check_killed(True)):
                     return
-            self.response_body_buf.clear()
-            response.data.content = body
-            self.due = math.inf
-            self.frame(response, len(body))
+            else:
+                whole.read()
+            if whole.fault is not None:
+                yield from (self.spoiled(whole.fault) if whole.spoiled else self.attempt_failed(whole.fault))
+                return
+            assert whole.body is not None
+            response.data.content = whole.body
+            self.frame(response, len(whole.body))
             yield from self.send_response()
+            if self.hub.start_hook is not None:             # else mitmproxy's interfaces keep it
+                response.data.content = None
+
+    def forget(self) -> CommandGenerator[None]:
+        """The present attempt is over; what it sent may be large, and the stream is freed late."""
+        yield from super().forget()
+        if self.permit is not None and self.permit.request.body is not None:
+            self.permit = replace(self.permit, request=replace(self.permit.request, body=None))
+
+    def note_end(self) -> None:
+        """The provider has said all: what follows is the gateway's own time."""
+        if self.attempted is not None:
+            self.attempted.ended = time.monotonic()
 
     def decoded(self, data: bytes) -> CommandGenerator[bytes | None]:
         """The bytes without their content encoding; None when that failed the attempt."""
@@ -227,9 +299,9 @@ class ReplyStream(GatewayStream):
         try:
             return self.decoder.feed(data)
         except TooLarge:
-            fault = Fault(FaultKind.TOO_LARGE, "the provider's reply is too large when it is decompressed")
+            fault = Fault(FaultKind.TOO_LARGE, _TOO_LARGE_DECODED)
         except DecodingError:
-            fault = Fault(FaultKind.GARBAGE, "the provider's reply is not encoded as it says")
+            fault = Fault(FaultKind.GARBAGE, _NOT_ENCODED)
         yield from self.spoiled(fault)
         return None
 
@@ -239,7 +311,7 @@ class ReplyStream(GatewayStream):
             try:
                 self.decoder.finish()
             except (DecodingError, TooLarge):
-                yield from self.spoiled(Fault(FaultKind.GARBAGE, "the provider's reply is not encoded as it says"))
+                yield from self.spoiled(Fault(FaultKind.GARBAGE, _NOT_ENCODED))
                 return False
         return True
 
@@ -316,6 +388,8 @@ class ReplyStream(GatewayStream):
         self.frame(response, None)
         response.stream = True
         passage.committed = True
+        if self.attempted is not None:
+            self.attempted.first_content = time.monotonic()
         if permit.deadlines.duration is not None:
             self.ends_at = time.monotonic() + permit.deadlines.duration
         self.touch(permit)
@@ -378,6 +452,7 @@ class ReplyStream(GatewayStream):
             if self.splitter.pending > LONGEST_EVENT:
                 yield from self.break_off(Broken.TOO_LARGE)
         elif isinstance(event, ResponseEndOfMessage):
+            self.note_end()
             if not (yield from self.decoded_whole()):
                 return
             if self.splitter is not None:

@@ -11,10 +11,10 @@ from mitmproxy.addons import core, disable_h2c, proxyserver
 from mitmproxy.options import Options
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from mitmgate.rules.addresses import Address
-from mitmgate.rules.schema import Rules
 from mitmgate.transport.house import OPTIONS, House
+from mitmgate.transport.listening import require_loopback
 from mitmgate.transport.master import SlimMaster
+from mitmgate.transport.ports import CannotListen, hush, why_not
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +23,14 @@ _CLOSING: Final = 2.0                       # seconds for the clients' connectio
 _POLL: Final = 0.05                         # seconds between looks at the start and while draining
 
 
-def require_loopback(host: str, rules: Rules) -> None:
-    """Raises ValueError where anybody could call, and nobody has written that they may. `host`: "" is everywhere."""
-    if rules.access == "open" and not rules.access_written and not Address(host or "0.0.0.0", 0).loopback:  # noqa: S104
-        raise ValueError(
-            f"listening on {host or 'all interfaces'} would let anybody call: write `access: open` into the rules "
-            "if that is meant, or listen on 127.0.0.1"
-        )
-
-
 class Serving:
     """One running gateway on the slim master."""
 
     def __init__(self, house: House, confdir: Path, modes: Sequence[str]) -> None:
         """`house` is built; `modes` are mitmproxy's mode specs, none: a regular proxy."""
         self._house = house
+        self._modes = tuple(modes)
+        self._failed: list[str] = []        # why ports could not be had
         self._draining: asyncio.Task[None] | None = None
         options = Options(confdir=str(confdir))
         self._master = SlimMaster(options)
@@ -56,13 +49,21 @@ class Serving:
         return mode if "@" in mode or mode.startswith("local") else f"{mode}@{host}:{listen.port}"
 
     async def run(self, welcome: Callable[[], None]) -> bool:
-        """Serve until `stop`; False if a port could not be had. `welcome` is called once all ports listen."""
+        """Serve until `stop`; False if that came first. `welcome` is called once all ports listen.
+
+        Raises CannotListen where a port could not be had.
+        """
         watching = asyncio.ensure_future(self._watch_start(welcome))
+        starts = logging.getLogger(proxyserver.__name__)
+        starts.addFilter(hush)
         try:
             await self._master.run()
         finally:
             watching.cancel()
             await self._close()
+            starts.removeFilter(hush)
+        if self._failed:
+            raise CannotListen("; ".join(self._failed))
         return self._house.served
 
     async def _close(self) -> None:
@@ -84,9 +85,8 @@ class Serving:
             self._house.served = True
             welcome()
             return
-        for server in servers:
-            if server.last_exception is not None:
-                logger.error("%s", server.last_exception)
+        rules, folder = self._house.snapshot.rules, self._house.snapshot.folder
+        self._failed = [why_not(server, rules, folder, self._modes) for server in servers if not server.is_running]
         self._master.end()
 
     def stop(self) -> None:

@@ -38,6 +38,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from mitmgate.errors import Fault
+from mitmgate.exchange import Attempt
 from mitmgate.transport.passage import Passage, Permit, attach
 from mitmgate.transport.plain_errors import error_response
 
@@ -94,6 +95,12 @@ class GatewayStream(HttpStream):
     def is_http2_client(self) -> bool:
         """Whether the client's side is HTTP/2, where a connection outlives a stream."""
         return self.context.client.alpn == b"h2"
+
+    @property
+    def attempted(self) -> Attempt | None:
+        """The exchange's latest attempt, whose times are noted for the record."""
+        exchange = self.passage.exchange if self.passage is not None else None
+        return exchange.attempt if exchange is not None else None
 
     @abstractmethod
     def attempt_failed(self, fault: Fault) -> CommandGenerator[None]:
@@ -181,6 +188,9 @@ class GatewayStream(HttpStream):
                             self.passage.head_sent = True
                 elif isinstance(command.event, ResponseProtocolError) and not self.answered:
                     status = command.event.code.http_status_code()
+                    if self.passage is None and command.event.code is ErrorCode.DESTINATION_UNKNOWN:
+                        work = self.refuse_unseen(command.event)
+                        continue
                     if status is not None:
                         yield from self.plain_error(command.event, status)
                         continue
@@ -201,8 +211,28 @@ class GatewayStream(HttpStream):
         self.client_state = self.server_state = self.state_errored
         yield DropStream(self.stream_id)
 
+    def refuse_unseen(self, error: ResponseProtocolError) -> CommandGenerator[None]:
+        """mitmproxy refuses a request that names no host without asking anybody; the addon is to hear of it all the same.
+
+        Like `check_invalid`, which it asks of what it finds malformed.
+        """
+        self.flow.error = flow.Error(error.message)
+        yield HttpRequestHeadersHook(self.flow)
+        yield HttpErrorHook(self.flow)
+        yield SendHttp(error, self.context.client)
+        self.flow.live = False
+        self.client_state = self.server_state = self.state_errored
+        yield DropStream(self.stream_id)
+
     def plain_error(self, event: ResponseProtocolError, status: int) -> CommandGenerator[None]:
-        """In place of mitmproxy's HTML page. The connection closes: its state is not to be trusted any more."""
+        """In place of mitmproxy's HTML page. The connection closes: its state is not to be trusted any more.
+
+        Where the addon heard of it (`requestheaders` of what mitmproxy refuses) and has refused it too, its words are said.
+        """
+        exchange = self.passage.exchange if self.passage is not None else None
+        if exchange is not None and exchange.refusal is not None and self.flow.response is not None:
+            yield from self.say(self.flow.response)
+            return
         code = {400: "invalid_request", 413: "request_too_large"}.get(status, "upstream_unreachable")
         message = {
             "invalid_request": "The request is not valid HTTP for a proxy.",
@@ -230,7 +260,10 @@ class GatewayStream(HttpStream):
         """A governed reply was checked when its head came, where a bad one is still a failed attempt."""
         if not request and self.permit is not None:
             return False
-        return (yield from super().check_invalid(request))
+        invalid: bool = yield from super().check_invalid(request)
+        if invalid and request:
+            yield DropStream(self.stream_id)                # mitmproxy would keep it as long as the client stays
+        return invalid
 
     def check_body_size(self, request: bool) -> CommandGenerator[bool]:
         """The bounds of bodies are ours; mitmproxy's options for them are unset, and asking costs copies of them."""

@@ -4,6 +4,8 @@
     headers         a look-up lowers and compares every name by two calls each; some 30 look-ups make a request
     contexts        a fork makes a server object with an id of its own, and throws it away at once
 
+And one unfair place: `drain_writers` (turns.py).
+
 Measured on a base_url call of 1 kB (bench/README.md): together a quarter of the proxy's CPU.
 """
 
@@ -12,6 +14,9 @@ from typing import Any, Final
 
 from mitmproxy import http
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.server import ConnectionHandler
+
+from mitmgate.transport.turns import drain_and_yield
 
 
 def _unchecked(message: http.MessageData) -> None:
@@ -67,6 +72,7 @@ _REPLACED: Final = (
     (http.Headers, "get", _get),
     (http.Headers, "__contains__", _contains),
     (Context, "fork", _fork),
+    (ConnectionHandler, "drain_writers", drain_and_yield),
 )
 
 
