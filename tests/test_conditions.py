@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mitmgate.conditions import BODY, LARGEST_BODY, LONGEST, Condition, Facts, weigh
+from mitmgate.conditions import BODY, LARGEST_BODY, LONGEST, MATCHED_BODY, Condition, Facts, weigh
 
 CHAT: dict[str, Any] = {
     "model": "gpt-4o", "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
@@ -78,17 +78,26 @@ def test_what_holds(text: str, holds: bool | None) -> None:
         ('request.model.matches("(a")', "at character 23: the regular expression is none that RE2 knows"),
         (
             "path.matches('a{1,999}b{1,999}')",
-            "at character 14: the regular expression is longer than 128 characters, or repeats more than 1,000 times",
+            "at character 14: the regular expression is longer than 128 characters, or repeats more than 20 times",
         ),
         (
             f"path.matches('{'a' * 128}')",
-            "at character 14: the regular expression is longer than 128 characters, or repeats more than 1,000 times",
+            "at character 14: the regular expression is longer than 128 characters, or repeats more than 20 times",
         ),
         (" || ".join(["path.matches('a')"] * 5), "more than 4 of `matches`: use globs where they will do"),
         (
-            "request.messages.all(a, request.messages.all(b, a == b))",
-            "at character 45: `all`, `exists` and such cannot stand inside one another",
+            "request.messages.all(a, a.all(b, a == b))",
+            "at character 30: `all`, `exists` and such cannot stand inside one another",
         ),
+        (
+            "request.messages.exists(m, m in request.tools)",
+            "at character 33: `all`, `exists` and such do not look at another list inside",
+        ),
+        (
+            'request.messages.exists(m, m.content.matches("a.{0,9}b"))',
+            "at character 46: nothing is repeated by `{…}` inside `all`, `exists` and such",
+        ),
+        ('"aaa".matches(request.user)', "at character 14: `matches` takes a regular expression in quotes"),
         (
             'request.messages.exists(m, m.role + "x" == "y")',
             "at character 35: nothing is added or joined inside `all`, `exists` and such",
@@ -99,6 +108,35 @@ def test_what_holds(text: str, holds: bool | None) -> None:
         ),
         ("(" * 60 + "true" + ")" * 60, "the condition is nested too deeply"),
         ("true" + " " * LONGEST, f"the condition is longer than {LONGEST} characters: split the route"),
+        ('request.model = "x"', "at character 15: not CEL: write `==` instead of `=`"),
+        ("request.stream=true", "at character 15: not CEL: write `==` instead of `=`"),
+        ('request.stream and project == "a and b"', "at character 16: not CEL: write `&&` instead of `and`"),
+        ("request.stream OR true", "at character 16: not CEL: write `||` instead of `OR`"),
+        ("request.stream & true", "at character 16: not CEL: write `&&` instead of `&`"),
+        ("not request.stream", "at character 1: not CEL: write `!` instead of `not`"),
+        ("request.stream == (not true)", "at character 20: not CEL: write `!` instead of `not`"),
+        ("request.model == “x”", "at character 18: not CEL: write straight quotes, \" or '"),
+        ('request.model like "x"', "at character 15: not CEL: mismatched input 'like'"),
+        ("request.stream 'and'", "at character 16: not CEL: extraneous input ''and''"),
+        ('model == "x"', "at character 1: unknown name `model`; did you mean `request.model`?"),
+        ("n > 2", "at character 1: unknown name `n`; did you mean `request.n`?"),
+        ("request.stream == True", "at character 19: unknown name `True`; did you mean `true`?"),
+        ('request.model.startswith("a")', "at character 25: unknown name `startswith`; did you mean `startsWith`?"),
+        ('request.model.ends_with("a")', "at character 24: unknown name `ends_with`; did you mean `endsWith`?"),
+        ("Size(request.messages) > 2", "at character 5: unknown name `Size`; did you mean `size`?"),
+        ("len(request.messages) > 2", "at character 4: unknown name `len`; did you mean `size`?"),
+        ('request.messages.foo("a")', "at character 21: unknown name `foo`"),
+        (
+            'request.messages.Exists(m, m.role == "x")',
+            "at character 24: unknown name `Exists`; did you mean `exists`?",
+        ),
+        ('tag.cost-center == "x"', 'at character 10: unknown name `center`; write `tag["cost-center"]`'),
+        (
+            'tag.team == "a" && header.x-request-kind == "x"',
+            'at character 29: unknown name `request`; write `header["x-request-kind"]`',
+        ),
+        ('tag.cost-1 == "x"', 'at character 9: `-` does not go with (string, int); write `tag["cost-1"]`'),
+        ("zzz-center > 1", "at character 1: unknown name `zzz`"),
         ("true\n&& request.nope == 1", "at character 16: unknown name `request.nope`; did you mean `request.n`?"),
     ],
 )
@@ -138,6 +176,28 @@ def test_too_many_values_are_not_converted(messages: list[Any]) -> None:
     assert asked.hold(Condition.parse("size(request.messages) > 0")) is None
     assert asked.hold(Condition.parse('request.model == "m"')) is True
     assert facts({"messages": [[1] * 10] * 2_000}, size=100_000).hold(Condition.parse("size(request.messages) > 0")) is True
+
+
+def test_regular_expressions_look_at_less() -> None:
+    condition = Condition.parse('request.messages.exists(m, m.content.matches("(?i)secret.*key"))')
+    few = [{"content": "the Secret is the key"}] * 300
+    assert facts({"messages": few}, size=40_000).hold(condition) is True
+    assert facts({"messages": few * 2}, size=30_000).hold(condition) is None
+    assert facts({"messages": few}, size=MATCHED_BODY + 1).hold(condition) is None
+    text = facts({"user": "x" * MATCHED_BODY}, size=MATCHED_BODY + 9)
+    assert text.hold(Condition.parse("request.user.matches('y')")) is False
+
+
+def test_a_body_that_nobody_has_read_is_not_taken_for_an_empty_one() -> None:
+    unread, none = Facts(None, 10, AROUND), Facts(None, 0, AROUND)
+    for text in ('"tools" in request.given', "request.stream", "size(request.messages) > 0"):
+        assert unread.hold(Condition.parse(text)) is None
+        assert none.hold(Condition.parse(text)) is False
+
+
+def test_the_model_of_the_path_goes_before_the_bodys() -> None:
+    asked = Facts({"model": "m1"}, 10, {**AROUND, "request.model": "o3"})
+    assert asked.hold(Condition.parse('request.model == "o3"')) is True
 
 
 def test_too_many_steps_end_the_condition() -> None:

@@ -2,12 +2,16 @@
 
 import ast
 import re
+import shlex
 from collections import ChainMap
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from mitmgate.exchange import Exchange
 from mitmgate.providers.vendors import DIALECT_AUTHORISATION, NEED_NO_URL, VENDORS
+from mitmgate.rehearsal import rehearse_now, rules_alone
 from mitmgate.rules.loader import load
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +49,26 @@ def test_rules_in_the_documents_load(tmp_path: Path, place: str, text: str) -> N
 def test_the_readme_shows_a_first_rule() -> None:
     """Issue 2: README tells an operator how to write a first rule. A block that is not recognised would not be tested."""
     assert any(place.startswith("README.md") for place, _ in blocks())
+
+
+def test_a_call_says_who_it_is_as_the_page_shows(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8").partition("### How a call says who it is")[2]
+    command = page.partition("```sh\n")[2].partition("```")[0].replace("\\\n", " ")
+    words = shlex.split(command)
+    headers = dict(words[at + 1].split(": ") for at, word in enumerate(words) if word == "-H")
+    (tmp_path / "rules.yaml").write_text(
+        "version: 1\nprojects: {support: {}, closed: {identify: {header: {x-app: closed}}}}\nproviders: {openai: {}}\n"
+    )
+    rules = rules_alone(tmp_path, {})
+
+    def called(**changed: str) -> Exchange:
+        given = {"url": urlsplit(words[1]).path, "headers": {**headers, **changed}, "body": words[words.index("-d") + 1]}
+        return rehearse_now(given, rules).exchange
+
+    call = called()
+    assert (call.project, call.tenant, call.task, dict(call.tags)) == ("support", "acme", "drafts", {"team": "red"})
+    assert called(**{"x-gateway-project-id": "closed"}).project == "unknown"
+    assert called(**{"x-app": "closed"}).project == "closed"
 
 
 def shipped() -> list[Path]:

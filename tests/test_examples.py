@@ -1,7 +1,9 @@
 """rules/examples: each folder loads, compiles as at a start, and sends requests where its comments and its tests say."""
 
 import argparse
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -62,7 +64,8 @@ def test_each_of_the_ten_tasks_has_its_example() -> None:
 def test_each_is_one_file_with_tests_beside_it() -> None:
     assert not list(EXAMPLES.glob("*.yaml"))
     for name in NAMES:
-        assert {path.name for path in (EXAMPLES / name).iterdir()} == {"rules.yaml", "tests"}
+        own = {"teams"} if name == "teams" else set()
+        assert {path.name for path in (EXAMPLES / name).iterdir()} == {"rules.yaml", "tests"} | own
         assert (EXAMPLES / name / "rules.yaml").read_text(encoding="utf-8").startswith("# "), "says what it is for"
 
 
@@ -145,6 +148,18 @@ def test_the_clients_key_is_passed_on_and_the_gateway_has_none() -> None:
 def test_a_credential_that_is_not_set_is_left_out_of_the_list() -> None:
     without = {name: value for name, value in ENVIRON.items() if name != "OPENAI_API_KEY_OLD"}
     assert compiled("several-credentials", without).providers["openai"].active
+
+
+def test_a_catch_all_of_the_main_rules_would_take_the_teams_calls(tmp_path: Path) -> None:
+    """Why the example's own last route has a `match`."""
+    shutil.copytree(EXAMPLES / "teams", tmp_path / "teams")
+    rules = tmp_path / "teams" / "rules.yaml"
+    rules.write_text(rules.read_text(encoding="utf-8").replace("    match: {project: unknown}\n", ""), encoding="utf-8")
+    taken = compile_rules(tmp_path / "teams", ENVIRON, Origin("http", "127.0.0.1", 1), Shared()).table
+    for table, route in ((compiled("teams").table, "search/chat"), (taken, "everybody-else")):
+        chosen = table.choose(replace(asked("gpt-4o"), project="search"), direct=True)
+        assert chosen is not None
+        assert chosen.route == route
 
 
 def test_the_timeouts_are_those_that_stand_there() -> None:

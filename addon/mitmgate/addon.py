@@ -22,6 +22,7 @@ from mitmgate.routing.outcome import PassOn, conclude
 from mitmgate.routing.retry import Situation, next_step, too_small
 from mitmgate.runtime import Snapshot
 from mitmgate.stages.authenticate import unidentified
+from mitmgate.stages.identify import identify
 from mitmgate.stages.match_route import adopts
 from mitmgate.stages.record import record
 from mitmgate.telemetry.metrics import Metrics
@@ -224,6 +225,7 @@ class Gateway:
         arrival = exchange.arrival
         exchange.endpoint = Endpoint("other", "openai", arrival.path)
         snapshot = _rules_of(passage)
+        await identify(exchange, snapshot)
         if adopts(exchange, snapshot):
             return True
         snapshot.shared.in_flight -= 1

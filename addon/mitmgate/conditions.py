@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import cel_expr_python.cel as cel
@@ -26,7 +27,9 @@ MOST_VALUES: Final = 30_000                 # in them: each costs about a micros
 _SMALL_BODY: Final = 32 << 10               # bytes; it cannot hold too many
 MOST_PATTERNS: Final = 4                    # `matches` with a written-out regular expression, in one condition
 LONGEST_PATTERN: Final = 128                # characters of one
-MOST_REPEATS: Final = 1_000                 # that its `{n,m}` stand for, multiplied: RE2 copies what is repeated
+MOST_REPEATS: Final = 20                    # that its `{n,m}` stand for, multiplied: RE2 copies what is repeated
+MATCHED_BODY: Final = 256 << 10             # bytes of a body in whose lists and maps `matches` looks
+MATCHED_VALUES: Final = 1_000               # in them: cel compiles the pattern anew for each
 _KEPT: Final = 2_048                        # compiled conditions that are kept by their text
 _LOOPS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
 _TYPE: Final = cel.Type
@@ -119,6 +122,7 @@ class Condition:
     text: str
     expression: cel.Expression = field(repr=False)
     reads_large: bool                       # it may read lists or maps of the body, which are as large as that
+    matches: bool = False                   # it compares with regular expressions
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
@@ -141,7 +145,8 @@ class Condition:
             if any(word.text == "has" for word in tokens):
                 raise ValueError('`has()` does not read fields here: write `"tools" in request.given`')
             raise ValueError(f"the condition gives {kind.name()}, not true or false")
-        return cls(text, expression, any(each.large and f"request.{name}" in text for name, each in BODY.items()))
+        large = any(each.large and f"request.{name}" in text for name, each in BODY.items())
+        return cls(text, expression, large, any(word.text == "matches" for word in tokens))
 
 
 _parse: Final = functools.lru_cache(_KEPT)(Condition.compiled)
@@ -159,11 +164,12 @@ def weigh(text: str) -> int:
 class Facts:
     """What conditions read of one request; converted at the first condition, and once."""
 
-    __slots__ = ("_activation", "_around", "_document", "_size", "_too_large")
+    __slots__ = ("_activation", "_around", "_document", "_read", "_size", "_too_large")
 
     def __init__(self, document: Mapping[str, Any] | None, size: int, around: Mapping[str, Any]) -> None:
         """`document`: the JSON body; `size`: its bytes; `around`: what is there of the fields of `AROUND`."""
         self._document = document or {}
+        self._read = document is not None or size == 0      # else there is a body that nobody could look into
         self._size = size
         self._around = around
         self._activation: cel.Activation | None = None
@@ -171,6 +177,8 @@ class Facts:
 
     def hold(self, condition: Condition) -> bool | None:
         """Whether the condition holds; None where it cannot be said: it reads what this request does not have."""
+        if condition.reads_large and condition.matches and self._is_too_long():
+            return None
         if self._size > _SMALL_BODY and condition.reads_large and self._is_too_large():
             return None
         if self._activation is None:
@@ -187,15 +195,22 @@ class Facts:
             self._too_large = self._size > LARGEST_BODY or _more_than(MOST_VALUES, large)
         return self._too_large
 
+    def _is_too_long(self) -> bool:
+        """For regular expressions, which take far longer over each value and each character."""
+        if self._size > MATCHED_BODY:
+            return True
+        return _more_than(MATCHED_VALUES, [value for name, value in self._document.items() if name in BODY])
+
     def _values(self) -> dict[str, Any]:
         document = self._document
-        values: dict[str, Any] = {**self._around, "request.given": list(document), "request.bytes": self._size}
+        values: dict[str, Any] = {"request.bytes": self._size}
+        if self._read:
+            values["request.given"] = list(document)
+            values.update((f"request.{name}", default) for name, default in _DEFAULTS.items() if name not in document)
         for name in document.keys() & BODY.keys():
             if (value := BODY[name].take(document[name])) is not None:
                 values[f"request.{name}"] = value
-        for name, default in _DEFAULTS.items():
-            if name not in document:
-                values[f"request.{name}"] = default
+        values.update(self._around)         # the model of the path goes before the body's
         return values
 
 
@@ -244,6 +259,8 @@ def _bound(tokens: list[_Token]) -> None:
     count = 0
     for position, token in enumerate(tokens):
         if token.kind != "sign":
+            if any(loops) and token.text == "request" and _is_large(tokens, position):
+                raise ValueError(f"at character {token.start + 1}: `all`, `exists` and such do not look at another list inside")
             continue
         if token.text in "([{":
             before = tokens[position - 1] if position else None
@@ -254,18 +271,28 @@ def _bound(tokens: list[_Token]) -> None:
             if count > MOST_LOOPS:
                 raise ValueError(f"more than {MOST_LOOPS} of `all`, `exists` and such")
             loops.append(loop)
-            _check_pattern(tokens, position)
+            _check_pattern(tokens, position, inside=any(loops))
         elif token.text in ")]}" and loops:
             loops.pop()
         elif token.text == "+" and any(loops):
             raise ValueError(f"at character {token.start + 1}: nothing is added or joined inside `all`, `exists` and such")
 
 
-def _check_pattern(tokens: list[_Token], position: int) -> None:
-    """A regular expression that is written out is compiled now: cel would notice at the first request."""
-    following = tokens[position + 1] if position + 1 < len(tokens) else None
-    if following is None or following.kind != "string" or tokens[position - 1].text != "matches":
+def _is_large(tokens: list[_Token], position: int) -> bool:
+    """Whether `request` here is that of a list or map of the body."""
+    name = tokens[position + 2].text if position + 2 < len(tokens) else ""
+    return name in BODY and BODY[name].large
+
+
+def _check_pattern(tokens: list[_Token], position: int, *, inside: bool) -> None:
+    """A regular expression must be written out: it is compiled now, where cel would notice at the first request."""
+    if position == 0 or tokens[position - 1].text != "matches" or tokens[position].text != "(":
         return
+    following = tokens[position + 1] if position + 1 < len(tokens) else None
+    if following is None or following.kind != "string":
+        raise ValueError(f"at character {tokens[position].start + 1}: `matches` takes a regular expression in quotes")
+    if inside and _COUNTED.search(following.text):
+        raise ValueError(f"at character {following.start + 1}: nothing is repeated by `{{…}}` inside `all`, `exists` and such")
     if len(following.text) > LONGEST_PATTERN or _repeats(following.text) > MOST_REPEATS:
         raise ValueError(
             f"at character {following.start + 1}: the regular expression is longer than {LONGEST_PATTERN} characters, "
@@ -287,33 +314,93 @@ def _repeats(pattern: str) -> int:
     return math.prod(max(int(found[1]), int(found[2] or 1), 1) for found in _COUNTED.finditer(pattern))
 
 
+_MOST_SAID: Final = 8                       # of cel's messages about one text, that are looked at
 _SAID: Final = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _OVERLOAD: Final = re.compile(r"found no matching overload for '([^']*)' applied to '(.*)'")
+_UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
+_DASHED: Final = re.compile(r"\b(tag|header)\.([A-Za-z_]\w*(?:-\w+)+)")
+_FUNCTIONS: Final = (
+    "contains", "startsWith", "endsWith", "matches", "size", "exists", "all", "map", "filter", "exists_one", "int", "double",
+    "string",
+)  # fmt: skip
+# What other languages write, and CEL's own.
+_SIGNS: Final[Mapping[str, str]] = {"=": "==", "&": "&&", "|": "||", "and": "&&", "or": "||", "not": "!"}
+_WORDS: Final[Mapping[str, str]] = {"true": "true", "false": "false", "none": "null", "null": "null"}
+_OTHERS: Final[Mapping[str, str]] = {"len": "size", "length": "size", "count": "size", "str": "string", "float": "double"}
 
 
 def _plainer(said: str, text: str) -> str:
     """cel's own message: its first line, without what only its authors need."""
-    found = _SAID.search(said)
-    if found is None:
+    told = list(islice(_SAID.finditer(said), _MOST_SAID))
+    if not told:
         return "the condition is nested too deeply" if "recursion" in said else "not a condition in CEL"
-    line, column, message = int(found[1]), int(found[2]), found[3]
+    starts = [0, *(match.end() for match in re.finditer("\n", text))]
+    placed = [(_index(int(each[1]), int(each[2]), starts), each[3]) for each in told]
+    # Of a misspelt `exists(m, …)` cel tells `m` first: the function's name is the cause.
+    index, message = next((each for each in placed if _misspelt_function(*each, text)), placed[0])
     if "recursion" in message:
         return "the condition is nested too deeply"
-    starts = [0, *(match.end() for match in re.finditer("\n", text))]
-    where = f"at character {starts[line - 1] + column}: " if 0 < line <= len(starts) else ""
-    if "undeclared reference to" in message:
-        name = message.split("'")[1]
-        return f"{where}unknown name `{name}`{_meant(name)}"
+    where = f"at character {index + 1}: " if index is not None else ""
+    if undeclared := _UNDECLARED.search(message):
+        name = undeclared[1]
+        called = index is not None and text[index : index + 1] == "("
+        hint = _dashed(text, index) or (_meant_function(name) if called else _meant(name))
+        return f"{where}unknown name `{name}`{hint}"
     if overload := _OVERLOAD.search(message):
         sign = overload[1].strip("_") or overload[1]
         hint = "; write a whole number as 1.0 there" if overload[2] in ("(double, int)", "(int, double)") else ""
-        return f"{where}`{sign}` does not go with {overload[2]}{hint}"
+        return f"{where}`{sign}` does not go with {overload[2]}{hint or (_dashed(text, index) if sign == '-' else '')}"
     if message.startswith("Syntax error"):
-        return f"{where}not CEL: {message.removeprefix('Syntax error: ').split(' expecting ')[0]}"
+        return _foreign(text, index) or f"{where}not CEL: {message.removeprefix('Syntax error: ').split(' expecting ')[0]}"
     return f"{where}{message}"
 
 
+def _index(line: int, column: int, starts: list[int]) -> int | None:
+    """Where cel's line and column are in the text; None where it names no place."""
+    return starts[line - 1] + column - 1 if 0 < line <= len(starts) else None
+
+
+def _misspelt_function(index: int | None, message: str, text: str) -> bool:
+    found = _UNDECLARED.search(message)
+    return found is not None and index is not None and text[index : index + 1] == "(" and bool(_meant_function(found[1]))
+
+
 def _meant(name: str) -> str:
+    if name in BODY:
+        return f"; did you mean `request.{name}`?"
+    if word := _WORDS.get(name.lower()):
+        return f"; did you mean `{word}`?"
     known = sorted({*(f"request.{each}" for each in BODY), *AROUND})
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _meant_function(name: str) -> str:
+    plain = name.lower().replace("_", "")
+    alike = [each for each in _FUNCTIONS if each.lower().replace("_", "") == plain]
+    near = alike or [each for each in (_OTHERS.get(plain),) if each] or difflib.get_close_matches(name, _FUNCTIONS, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _dashed(text: str, index: int | None) -> str:
+    """`tag.cost-center` is a subtraction in CEL: how to write the name, if the place is inside such a one."""
+    if index is None:
+        return ""
+    around = (found for found in _DASHED.finditer(text) if found.start() < index < found.end())
+    return next((f'; write `{found[1]}["{found[2]}"]`' for found in around), "")
+
+
+def _foreign(text: str, index: int | None) -> str:
+    """What is written as in other languages, where cel noticed it or right before; or nothing."""
+    tokens = list(_tokens(text)) if index is not None else []
+    position = next((number for number, each in enumerate(tokens) if each.start == index), None)
+    if position is None:
+        return ""
+    noticed = tokens[position]
+    before = tokens[position - 1] if position else noticed
+    if noticed.text in "“”„‘’«»":
+        return f"at character {noticed.start + 1}: not CEL: write straight quotes, \" or '"
+    for token in (noticed, before) if before.text.lower() == "not" else (noticed,):
+        if (meant := _SIGNS.get(token.text.lower())) and token.kind != "string":
+            return f"at character {token.start + 1}: not CEL: write `{meant}` instead of `{token.text}`"
+    return ""

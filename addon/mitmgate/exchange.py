@@ -57,6 +57,7 @@ class Provider:
     proxy_credential: Credential | None = None
     zone: Literal["external", "internal"] = "external"
     region: str | None = None
+    base_model: str | None = None           # what its deployments really are, where a target does not say
     original: bool = False                  # where the client meant to go: its path, query and credential go as they came
 
 

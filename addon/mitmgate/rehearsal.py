@@ -5,6 +5,7 @@ is served (DESIGN §4, "Commands").
 """
 
 import asyncio
+import difflib
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
@@ -22,8 +23,10 @@ from mitmgate.endpoints.recognition import recognise
 from mitmgate.errors import Refusal
 from mitmgate.exchange import Arrival, Endpoint, Exchange, Origin
 from mitmgate.pipeline import Pipeline, execute
+from mitmgate.rules.positions import shown
 from mitmgate.runtime import Shared, Snapshot, compile_rules
 from mitmgate.stages.admit import admit
+from mitmgate.stages.identify import identify
 from mitmgate.stages.match_route import adopts
 from mitmgate.stages.translate import translate
 
@@ -106,10 +109,16 @@ def request_exchange(request: Mapping[str, Any], snapshot: Snapshot) -> Exchange
     `url` is a path for a base_url call, and a whole URL for an intercepted one. One that the gateway refuses before it
     looks at anything else is an exchange with that `refusal`.
     """
-    envelope = "url" in request or ("body" in request and _ENVELOPE.issuperset(request))
+    unknown = sorted(str(each) for each in request.keys() - _ENVELOPE)
+    # `header` beside `body` is a slip of the pen: as members of a body they would be sent, and no header would be.
+    slips = [each for each in unknown if _meant(each)]
+    envelope = "url" in request or ("body" in request and (slips or not unknown))
     given = dict(request) if envelope else {"body": dict(request)}
-    if unknown := given.keys() - _ENVELOPE:
-        raise RequestError(f"unknown key `{sorted(unknown)[0]}`: a request has {', '.join(sorted(_ENVELOPE))}")
+    if envelope and unknown:
+        known = ", ".join(sorted(_ENVELOPE))
+        if slips:
+            raise RequestError(f"unknown key `{shown(slips[0])}`; did you mean `{_meant(slips[0])}`? A request has {known}")
+        raise RequestError(f"unknown key `{shown(unknown[0])}`: a request has {known}")
     body = given.get("body")
     raw = body.encode() if isinstance(body, str) else orjson.dumps(body) if body is not None else None
     headers = _headers(given.get("headers"))
@@ -127,6 +136,11 @@ def request_exchange(request: Mapping[str, Any], snapshot: Snapshot) -> Exchange
         started_at=snapshot.clock.wall(),
         body=MemoryBody(raw) if raw is not None else None,
     )
+
+
+def _meant(key: str) -> str:
+    """The key of a request that is near; nothing if none is."""
+    return next(iter(difflib.get_close_matches(key, sorted(_ENVELOPE), n=1, cutoff=0.65)), "")
 
 
 def _headers(given: object) -> dict[str, str]:
@@ -207,6 +221,7 @@ async def rehearse(exchange: Exchange, snapshot: Snapshot) -> Rehearsed:
         await admit(exchange, snapshot)     # whose key it is, is not asked here
         if exchange.endpoint is None:
             exchange.endpoint = unknown
+            await identify(exchange, snapshot)
             if not adopts(exchange, snapshot):
                 return Rehearsed(exchange, untouched="the path belongs to no API that is governed: it passes as it came")
         await execute(Pipeline().inbound, exchange, snapshot)

@@ -7,7 +7,7 @@ import os
 import time
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import orjson
 
 from mitmgate.explanation import Explanation, explain
 from mitmgate.rehearsal import Rehearsed, RequestError, afresh, rehearse_now, rules_alone
+from mitmgate.rules.expand import Taken
 from mitmgate.rules.trials import Expected, Refused, Trial, TrialFile
 from mitmgate.runtime import Snapshot
 
@@ -32,7 +33,7 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One test that was run. `error`: why it could not be."""
+    """One test that was run. `error`: why it could not be; `refusal`: how the call ended, where nobody expected that."""
 
     name: str
     file: str
@@ -40,6 +41,7 @@ class Outcome:
     seconds: float = 0.0
     mismatches: tuple[Mismatch, ...] = ()
     error: str | None = None
+    refusal: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -97,12 +99,26 @@ def run_trials(
             compiled[written] = rules_alone(folder, ChainMap(dict(file.environment), dict(environ)))
             for part in parts_of(compiled[written]):
                 report.parts.setdefault(part, False)
+        snapshot = compiled[written]
         for position, trial in enumerate(file.trials):
             if wanted(trial.name):
-                outcome, reached = _run(trial, f"tests[{position}]", file, compiled[written])
-                report.outcomes.append(outcome)
+                outcome, reached = _run(trial, f"tests[{position}]", file, snapshot)
+                report.outcomes.append(_shown(outcome, snapshot.taken, file.taken))
                 report.parts.update(dict.fromkeys(reached, True))
     return report
+
+
+def _shown(outcome: Outcome, *taken: Taken) -> Outcome:
+    """As it may be printed, or published by CI: without what came out of the environment."""
+    def hide(text: str) -> str:
+        for each in taken:
+            text = each.hide(text)
+        return text
+
+    mismatches = tuple(replace(each, expected=hide(each.expected), found=hide(each.found)) for each in outcome.mismatches)
+    error = hide(outcome.error) if outcome.error is not None else None
+    refusal = hide(outcome.refusal) if outcome.refusal is not None else None
+    return replace(outcome, name=hide(outcome.name), mismatches=mismatches, error=error, refusal=refusal)
 
 
 def parts_of(snapshot: Snapshot) -> Iterator[Part]:
@@ -141,7 +157,15 @@ def _run(trial: Trial, path: str, file: TrialFile, snapshot: Snapshot) -> tuple[
         Mismatch(what, file.where.get(f"{path}.expect.{what}"), _said(wanted), _said(found))
         for what, wanted, found in _compared(trial.expect, rehearsed, story)
     )
-    return Outcome(trial.name, file.name, where, time.perf_counter() - began, mismatches), tuple(_reached(story))
+    unforeseen = mismatches and trial.expect.refused is None and rehearsed.refusal is not None
+    refusal = _refusal(rehearsed) if unforeseen else None
+    outcome = Outcome(trial.name, file.name, where, time.perf_counter() - began, mismatches, refusal=refusal)
+    return outcome, tuple(_reached(story))
+
+
+def _refusal(rehearsed: Rehearsed) -> str | None:
+    refusal = rehearsed.refusal
+    return f"{refusal.status} {refusal.code}: {refusal.message}" if refusal is not None else None
 
 
 def _dice(trial: Trial) -> Callable[[], float]:
@@ -165,8 +189,7 @@ def _compared(expect: Expected, rehearsed: Rehearsed, story: Explanation) -> Ite
         if not all(_alike(wanted[name], found[name]) for name in wanted):
             yield "parameters", wanted, found
     if expect.refused is not None and not _refused_so(expect.refused, rehearsed):
-        refusal = rehearsed.refusal
-        yield "refused", _told(expect.refused), f"{refusal.status} {refusal.code}: {refusal.message}" if refusal else False
+        yield "refused", _told(expect.refused), _refusal(rehearsed) or False
 
 
 _READ: Mapping[str, Callable[[Rehearsed, Explanation], Any]] = {

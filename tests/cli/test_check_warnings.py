@@ -50,6 +50,10 @@ UNKNOWN = (
 NOBODY = "names nobody: no project of `projects` fits"
 UNUSED_PROJECT = "never used: it has no `identify`, nothing that holds for it, and no match, budget or team names it"
 UNUSED_GUARDRAIL = "never used: no route, model, policy, project or endpoint names it"
+NOTHING = ", so the policy holds for nothing"
+NO_TARGET = ", so no target is allowed"
+PROVIDERS = "the providers are groq, openai, simulator"
+IN_CAPITALS = "no header is called `{}` there: header names are in lower case, `{}`"
 LATER = "has no effect yet: it comes with guardrails"
 
 
@@ -87,7 +91,7 @@ LATER = "has no effect yet: it comes with guardrails"
             [f"4:21: routes[0].match.project: {NOBODY}"],
         ),
         (
-            'policies:\n- {name: a, match: {not: {project: "sup*"}}, allow: {regions: eu}}\n',
+            'policies:\n- {name: a, match: {not: {project: "sup*"}}, allow: {models: x}}\n',
             [f"4:27: policies[0].match.not.project: {NOBODY}"],
         ),
         # Aliases and models that nobody reaches
@@ -141,7 +145,7 @@ LATER = "has no effect yet: it comes with guardrails"
             ],
         ),
         (
-            "projects:\n  a: {}\n  b: {allow: {regions: eu}}\n  c: {identify: {client: 10.0.0.0/8}}\n  d:\n"
+            "projects:\n  a: {}\n  b: {allow: {models: x}}\n  c: {identify: {client: 10.0.0.0/8}}\n  d:\n"
             "    id: 6f1c2f7e-6d0b-4c0e-9a39-7f3a3d0f5b11\n  e: {}\n"
             'routes: [{name: r, match: {project: [e, "*"]}, targets: [{provider: openai}]}]\n',
             [f"4:3: projects.a: {UNUSED_PROJECT}", f"7:3: projects.d: {UNUSED_PROJECT}"],
@@ -151,6 +155,36 @@ LATER = "has no effect yet: it comes with guardrails"
             [
                 "2:25: providers.groq: never used: no target names it, and no call can ask for it by name",
                 "2:35: providers.simulator: never used: no target names it, and no call can ask for it by name",
+            ],
+        ),
+        # Regions, zones and providers that nobody has
+        (
+            "policies:\n- {name: a, for: {region: us-*}, allow: {providers: [groq, opena]}}\n"
+            "- {name: b, for: {zone: internal, provider: [groq, gro, api.x.ai]}, refuse: {message: no}}\n"
+            "- {name: c, for: {zone: external, provider: '*', model: none}, refuse: {message: no}}\n"
+            "projects:\n  p: {allow: {regions: [eu], providers: grok}}\n  q: {allow: {providers: '*ai'}}\n",
+            [
+                f"4:19: policies[0].for.region: fits no provider's region{NOTHING}: no provider says its `region`",
+                f"4:60: policies[0].allow.providers[1]: fits no provider: {PROVIDERS}; did you mean `openai`?",
+                f"5:19: policies[1].for.zone: no provider is in this zone{NOTHING}",
+                f"5:52: policies[1].for.provider[1]: fits no provider: {PROVIDERS}; did you mean `groq`?",
+                f"8:25: projects.p.allow.regions[0]: fits no provider's region{NO_TARGET}: no provider says its `region`",
+                f"8:30: projects.p.allow.providers: fits no provider{NO_TARGET}: {PROVIDERS}; did you mean `groq`?",
+            ],
+        ),
+        (
+            "unmatched: refuse\npolicies:\n- {name: a, for: {provider: api.x.ai}, refuse: {message: no}}\n",
+            [f"5:19: policies[0].for.provider: fits no provider{NOTHING}: {PROVIDERS}"],
+        ),
+        (   # names of headers and projects in conditions
+            "projects: {support: {identify: {client: 10.0.0.0/8}}}\nroutes:\n- name: a\n  match:\n"
+            """    when: 'header["X-Env"] == "A" || "X-B" in header || project != "suport" || project == "unknown"'\n"""
+            """    not: {when: "project == 'support' && header['x-env'] == 'X' && request.user == 'Mail'"}\n"""
+            "  targets: [{provider: openai}]\n",
+            [
+                f"7:5: routes[0].match.when: {IN_CAPITALS.format('X-Env', 'x-env')}",
+                f"7:5: routes[0].match.when: {IN_CAPITALS.format('X-B', 'x-b')}",
+                "7:5: routes[0].match.when: no project is called `suport`; did you mean `support`?",
             ],
         ),
         # What has no effect beside what stands there
@@ -246,6 +280,105 @@ def test_teams_have_places_of_their_own(tmp_path: Path, capsys: pytest.CaptureFi
     ]
 
 
+def test_regions_that_no_provider_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes out of the environment is compared, and shown as it is written."""
+    monkeypatch.setenv("WHERE", "ap-hidden")
+    monkeypatch.setenv("OTHER", "xx-hidden")
+    found = warned(
+        tmp_path,
+        capsys,
+        a='version: 1\nproviders: {openai: {region: eu-west}, groq: {region: "${WHERE}"}, simulator: {zone: internal}}\n'
+        "policies:\n"
+        '- {name: a, for: {region: "ap-*"}, refuse: {message: no}}\n'
+        '- {name: b, for: {region: eu_west}, refuse: {message: no}}\n'
+        '- {name: c, for: {region: "${OTHER}"}, refuse: {message: no}}\n'
+        "- {name: d, for: {region: eu-west, provider: groq}, refuse: {message: no}}\n"
+        "- {name: e, for: {zone: internal, provider: simulator}, allow: {regions: [EU-west, eu-west]}}\n"
+        """- {name: f, match: {when: 'project == "${OTHER}"'}, allow: {regions: eu-*}}\n""",
+    )
+    regions = "the regions are ${WHERE}, eu-west"
+    assert found == [
+        f"5:19: policies[1].for.region: fits no provider's region{NOTHING}: {regions}; did you mean `eu-west`?",
+        f"6:19: policies[2].for.region: fits no provider's region{NOTHING}: {regions}",
+        f"7:13: policies[3].for: no provider has all of this{NOTHING}",
+        f"8:75: policies[4].allow.regions[0]: fits no provider's region: {regions}; did you mean `eu-west`?",
+    ]
+
+
+def test_files_that_nobody_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("b.yml", ".c.yml", "teams/t.yml", "team/t.yaml", "tests/t.yaml", "prompts/p.yaml", "teams/x/t.yaml",
+                 "more/r.yml", "more/r.txt", ".git/r.yaml", "more/deep/r.yaml"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("not: {looked: at")
+    where = "not read: rules are directly in the folder, and teams' in `teams/`"
+    assert warned(tmp_path, capsys, a=START) == [
+        "b.yml:1:1: not read: rules are in `*.yaml`; call it `b.yaml`",
+        f"more/r.yml:1:1: {where}; move it there",
+        f"team/t.yaml:1:1: {where}; move it to `teams/`",
+        "teams/t.yml:1:1: not read: rules are in `*.yaml`; call it `t.yaml`",
+        f"teams/x/t.yaml:1:1: {where}; move it there",
+    ]
+
+
+def team_warned(folder: Path, capsys: pytest.CaptureFixture[str], main: str, team: str) -> list[str]:
+    """What is said of one team's file, `teams/t.yaml`, beside the main rules."""
+    (folder / "teams").mkdir()
+    (folder / "teams" / "t.yaml").write_text(team, encoding="utf-8")
+    return [line.removeprefix("teams/t.yaml:") for line in warned(folder, capsys, a=START + main)]
+
+
+FAST = "models: {fast: {targets: [{provider: openai}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "team", "told"),
+    [
+        (
+            "projects: {p: {}}\nroutes: [{name: all, targets: [{provider: openai}]}]\n",
+            f'scope: {{project: p}}\n{FAST}aliases: {{"quick*": fast, other: gpt-4o}}\n',
+            [
+                "2:10: teams.t.models.fast: never chosen by its name: the route `all` (a.yaml:4) takes every call for it",
+                "3:11: teams.t.aliases.quick*: never leads to the team's model of this name: the route `all` (a.yaml:4) "
+                "takes every call for it",
+            ],
+        ),
+        (
+            "projects: {p: {}, q: {}}\n",
+            f"scope: {{project: [p, q]}}\n{FAST}routes:\n- {{name: own, match: {{model: f*}}, refuse: {{message: no}}}}\n",
+            ["2:10: teams.t.models.fast: never chosen by its name: the route `t/own` (teams/t.yaml:4) takes every call for it"],
+        ),
+        (   # another project's calls, another operation's: this team's model is still chosen
+            "projects: {p: {}, q: {}, r: {}}\nroutes:\n- {name: q, match: {project: q}, targets: [{provider: openai}]}\n"
+            "- {name: p, match: {project: p}, targets: [{provider: openai}]}\n",
+            f"scope: {{project: [p, r]}}\n{FAST}aliases: {{quick: fast}}\n"
+            "routes: [{name: e, match: {operation: embeddings}, targets: [{provider: groq}]}]\n",
+            [],
+        ),
+        (
+            "projects: {p: {}}\n",
+            f"scope: {{project: p}}\n{FAST}aliases: {{fast: gpt-4o}}\n",
+            ["2:10: teams.t.models.fast: never chosen by its name: teams.t.aliases.fast (teams/t.yaml:3) renames it"],
+        ),
+        (
+            'projects: {p: {}}\naliases: {"f*": gpt-4o}\n',
+            f"scope: {{project: p}}\n{FAST}",
+            ["2:10: teams.t.models.fast: never chosen by its name: aliases.f* (a.yaml:4) renames it"],
+        ),
+        (
+            "projects: {p: {}}\nbuiltin_routes: [provider]\n",
+            f"scope: {{project: p}}\n{FAST}",
+            ["2:10: teams.t.models.fast: never chosen: `builtin_routes` leaves `models` out"],
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_teams_that_nobody_reaches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], main: str, team: str, told: list[str]
+) -> None:
+    assert team_warned(tmp_path, capsys, main, team) == told
+
+
 def test_keys_that_are_missing_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,7 +415,9 @@ DOUBTFUL = START + "workers: 2\nroutes: [{name: a, targets: [{provider: openai, 
 def test_strict_makes_them_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.yaml").write_text(DOUBTFUL)
     assert run(str(tmp_path)) == 0
-    assert capsys.readouterr().out == "rules are valid: 3 providers, 1 route, 2 warnings\n"
+    assert capsys.readouterr().out == (
+        "rules are valid: 3 providers, 1 route, 0 models, 0 policies, 0 projects, 0 teams, 1 file, 2 warnings\n"
+    )
     assert run("--strict", str(tmp_path)) == 1
     assert capsys.readouterr() == (
         "",
@@ -291,7 +426,9 @@ def test_strict_makes_them_errors(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
     (tmp_path / "a.yaml").write_text(START)
     assert run("--strict", str(tmp_path)) == 0
-    assert capsys.readouterr() == ("rules are valid: 3 providers, 0 routes\n", "")
+    assert capsys.readouterr() == (
+        "rules are valid: 3 providers, 0 routes, 0 models, 0 policies, 0 projects, 0 teams, 1 file\n", ""
+    )
 
 
 def test_the_answer_for_programs_has_always_the_same_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,13 +440,16 @@ def test_the_answer_for_programs_has_always_the_same_keys(tmp_path: Path, capsys
     (tmp_path / "a.yaml").write_text("version: 2\n")
     assert run("--json", str(tmp_path)) == 1
     invalid = orjson.loads(capsys.readouterr().out)
-    assert valid["counts"] == {"problems": 0, "warnings": 2, "providers": 3, "routes": 1}
+    assert valid["counts"] == {
+        "problems": 0, "warnings": 2, "providers": 3, "routes": 1, "models": 0, "policies": 0, "projects": 0, "teams": 0,
+        "files": 1,
+    }
     assert valid["warnings"][0] == {
         "file": "a.yaml", "line": 3, "column": 1, "path": "workers",
         "message": "has no effect yet: it comes with several workers",
     }
     assert (strict["valid"], strict["problems"], strict["warnings"]) == (False, valid["warnings"], [])
-    assert invalid["counts"] == {"problems": 1, "warnings": 0, "providers": None, "routes": None}
+    assert invalid["counts"] == {**dict.fromkeys(valid["counts"]), "problems": 1, "warnings": 0}
     assert valid.keys() == strict.keys() == invalid.keys()
 
 
@@ -338,14 +478,17 @@ def _many(line: str, count: int) -> str:
         "projects:\n" + _many("  p@: {}\n", 2_000) + "budgets:\n- name: a\n  limit: 1 USD\n  per: day\n  of:\n    project:\n"
         + _many('    - "q@*"\n', 2_000),
         "routes:\n- name: a\n  targets:\n" + _many("  - {provider: openai, model: none-@}\n", 2_000),
+        _many("  p@: {base_url: 'https://a.b', region: r@}\n", 1_000) + "policies:\n"
+        + _many("- {name: p@, for: {region: x@, provider: y@}, refuse: {message: n}}\n", 1_000),
     ],
-    ids=("paths", "long-globs", "aliases", "projects", "models"),
+    ids=("paths", "long-globs", "aliases", "projects", "models", "regions"),
 )  # fmt: skip
 def test_hostile_rules_are_searched_for_a_bounded_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rules: str
 ) -> None:
     """THREATS, row 25: what could be compared grows with the square, and what is compared does not."""
-    (tmp_path / "a.yaml").write_text(START + rules, encoding="utf-8")
+    start = START.replace("{openai: {}, groq: {}, simulator: {}}", "\n  openai: {}") if rules.startswith(" ") else START
+    (tmp_path / "a.yaml").write_text(start + rules, encoding="utf-8")
     taken = []
     for _ in range(3):
         started = time.process_time()

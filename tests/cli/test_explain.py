@@ -263,7 +263,11 @@ def test_what_holds_for_others(folder: Path, capsys: pytest.CaptureFixture[str])
         ('{"model": "a", "model": "b"}', "request.json is not JSON: Detected duplicate key"),
         ("[]", "request.json is no JSON object; write a body such as {"),
         ('{"url": "/v1/models", "clinet": "x"}',
-         "the request is none: unknown key `clinet`: a request has body, client, headers, method, proxy_user, url; write"),
+         "the request is none: unknown key `clinet`; did you mean `client`?"
+         " A request has body, client, headers, method, proxy_user, url; write"),
+        ('{"body": {"model": "a"}, "header": {"x-app": "x"}}',
+         "the request is none: unknown key `header`; did you mean `headers`?"),
+        ('{"url": "/v1/models", "model": "a"}', "the request is none: unknown key `model`: a request has body, client,"),
         ('{"url": "v1/models"}',
          "the request is none: `url` must be a path such as /v1/chat/completions, or an http or https URL;"),
         ('{"url": "ftp://a.example/x"}', "the request is none: `url` must be a path such as /v1/chat/completions, or an http"),

@@ -86,7 +86,7 @@ AWAY = "request: {url: 'https://example.com/'}"
     [
         (f"{GPT}, expect: {{route: all}}", ""),
         (f"{GPT}, expect: {{route: drafts}}", "route: expected drafts, found all"),
-        (f"{O1}, expect: {{route: drafts}}", "route: expected drafts, found none"),
+        (f"{O1}, expect: {{route: drafts}}", "route: expected drafts, found none; refused 451 refused: Not o1."),
         (f"request: {{model: fast, {HELLO}}}, expect: {{route: fast, guardrails: [pii, no-danger]}}", ""),
         (f"{GPT}, expect: {{targets: [openai/gpt-4o, mistral/small]}}", ""),
         (f"{GPT}, expect: {{targets: [mistral/small, openai/gpt-4o]}}",
@@ -122,6 +122,20 @@ AWAY = "request: {url: 'https://example.com/'}"
          "targets: expected openai/b, groq/a, found groq/a, openai/b"),
         ("request: {url: x}, expect: {route: all}",
          "the request is none: `url` must be a path such as /v1/chat/completions, or an http or https URL"),
+        (f"request: {{header: {{x-app: x}}, body: {{model: gpt-4o, {HELLO}}}}}, expect: {{project: x}}",
+         "the request is none: unknown key `header`; did you mean `headers`?"
+         " A request has body, client, headers, method, proxy_user, url"),
+        (f"request: {{ulr: /v1/chat/completions, body: {{model: gpt-4o, {HELLO}}}}}, expect: {{route: all}}",
+         "the request is none: unknown key `ulr`; did you mean `url`?"
+         " A request has body, client, headers, method, proxy_user, url"),
+        ("request: {url: /v1/chat/completions, user: a, headr: {}}, expect: {route: all}",
+         "the request is none: unknown key `headr`; did you mean `headers`?"
+         " A request has body, client, headers, method, proxy_user, url"),
+        (f"request: {{body: x, header: 5, model: gpt-4o, {HELLO}}}, expect: {{route: all}}",
+         "the request is none: unknown key `header`; did you mean `headers`?"
+         " A request has body, client, headers, method, proxy_user, url"),
+        (f"request: {{body: x, model: gpt-4o, {HELLO}}}, expect: {{route: all}}", ""),
+        (f"request: {{header: x, model: gpt-4o, {HELLO}}}, expect: {{route: all}}", ""),
         (f"{GPT}, expect: {{route: a, model: b, project: c}}",
          "route: expected a, found all; project: expected c, found unknown; model: expected b, found gpt-4o"),
     ],
@@ -218,6 +232,11 @@ def test_for_programs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         {"what": "route", "where": "tests/a.yaml:3", "expected": "no", "found": "all"}
     ]
     assert answer["tests"][2]["error"].startswith("the request is none: ")
+    assert [each["refusal"] for each in answer["tests"]] == [None] * 3
+    write(folder, f"{O1}, expect: {{route: drafts}}")
+    assert run(folder, "--json", "--junit", folder / "report.xml") == 1
+    assert orjson.loads(capsys.readouterr().out)["tests"][0]["refusal"] == "451 refused: Not o1."
+    assert "tests/a.yaml:2: refused 451 refused: Not o1." in (folder / "report.xml").read_text()
 
 
 def test_the_report_for_ci(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,3 +297,25 @@ def test_wrong_usage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
             run(folder, "--coverage-min", wrong)
         assert ended.value.code == 2
         assert "a percentage such as 80%" in capsys.readouterr().err
+
+
+def test_what_came_from_the_environment_is_not_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUSH", "sk-VERYsecret-0123")
+    (tmp_path / "a.yaml").write_text(
+        'version: 1\nproviders: {simulator: {}}\n'
+        'routes: [{name: a, set: {user: "${HUSH}"}, targets: [{provider: simulator, model: "${HUSH}"}]}]\n'
+    )
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "a.yaml").write_text(
+        'tests: [{name: "of ${HUSH}", request: {model: m, messages: [{role: user, content: hi}]}, '
+        'expect: {targets: ["x/${HUSH}"], parameters: {user: z}}}]\n'
+    )
+    junit = tmp_path / "junit.xml"
+    assert run(tmp_path, "--junit", junit) == 1
+    assert run(tmp_path, "--json") == 1
+    told = capsys.readouterr()
+    said = told.out + told.err + junit.read_text(encoding="utf-8")
+    assert "verysecret" not in said.lower()
+    assert "${HUSH}" in said

@@ -64,6 +64,10 @@ def test_an_unknown_argument_shows_the_usage_of_its_command(
 def test_a_file_in_the_place_of_its_folder(folder: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     told = f"mitmgate {command[0]}: mine/rules.yaml is a file; give the folder that holds it: mine\n"
     assert wrong(capsys, *command, "mine/rules.yaml") == told
+    (folder / "mine" / "teams").mkdir()
+    (folder / "mine" / "teams" / "search.yaml").touch()
+    told = f"mitmgate {command[0]}: mine/teams/search.yaml is a file; give the folder of rules that it belongs to: mine\n"
+    assert wrong(capsys, *command, "mine/teams/search.yaml") == told
     assert wrong(capsys, *command, "yours").startswith(f"mitmgate {command[0]}: there is no folder yours")
     assert not (folder / "conf").exists()
 

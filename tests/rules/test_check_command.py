@@ -24,6 +24,7 @@ def run(*arguments: str) -> int:
     return check.main(parser.parse_args(arguments))
 
 
+NOTHING_ELSE = "0 models, 0 policies, 0 projects, 0 teams"
 GOOD = "version: 1\nproviders: {openai: {}, simulator: {}}\nroutes: [{name: a, targets: [{provider: openai}]}]\n"
 BAD = "version: 1\nroutes: [{name: a, targets: [{provider: openai}], retry: {max: 9}}]\n"
 
@@ -31,7 +32,7 @@ BAD = "version: 1\nroutes: [{name: a, targets: [{provider: openai}], retry: {max
 def test_valid_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     assert run(str(tmp_path)) == 0
-    assert capsys.readouterr() == ("rules are valid: 2 providers, 1 route\n", "")
+    assert capsys.readouterr() == (f"rules are valid: 2 providers, 1 route, {NOTHING_ELSE}, 1 file\n", "")
 
 
 def test_invalid_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,21 +58,42 @@ def test_answers_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run("--json", str(tmp_path)) == 0
     assert orjson.loads(capsys.readouterr().out) == {
         "valid": True, "problems": [], "warnings": [],
-        "counts": {"problems": 0, "warnings": 0, "providers": 2, "routes": 1},
+        "counts": {
+            "problems": 0, "warnings": 0, "providers": 2, "routes": 1, "models": 0, "policies": 0, "projects": 0, "teams": 0,
+            "files": 1,
+        },
     }
 
 
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
-        ("providers: {openai: {}}\nroutes: [{name: a, targets: [{provider: openai}]}]\n", "1 provider, 1 route"),
-        ("providers: {openai: {}, groq: {}}\n", "2 providers, 0 routes"),
+        ("providers: {openai: {}}\nroutes: [{name: a, targets: [{provider: openai}]}]\n",
+         f"1 provider, 1 route, {NOTHING_ELSE}"),
+        ("providers: {openai: {}, groq: {}}\n", f"2 providers, 0 routes, {NOTHING_ELSE}"),
     ],
 )
 def test_it_counts_as_people_do(tmp_path: Path, capsys: pytest.CaptureFixture[str], rules: str, told: str) -> None:
     (tmp_path / "a.yaml").write_text(f"version: 1\n{rules}")
     assert run(str(tmp_path)) == 0
-    assert capsys.readouterr().out == f"rules are valid: {told}\n"
+    assert capsys.readouterr().out == f"rules are valid: {told}, 1 file\n"
+
+
+def test_what_teams_have_is_counted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "teams").mkdir()
+    (tmp_path / "teams" / "t.yaml").write_text(
+        "scope: {project: p}\nmodels: {m: {targets: [{provider: openai}]}}\n"
+        "routes: [{name: b, match: {model: x}, targets: [{provider: openai}]}]\n"
+    )
+    (tmp_path / "a.yaml").write_text(
+        "version: 1\nproviders: {openai: {}}\nprojects: {p: {}}\nmodels: {n: {targets: [{provider: openai}]}}\n"
+    )
+    (tmp_path / "b.yaml").write_text("policies: [{name: a, allow: {models: x}}]\n")
+    (tmp_path / "none.yaml").write_text("# nothing\n")
+    assert run(str(tmp_path)) == 0
+    assert capsys.readouterr().out == (
+        "rules are valid: 1 provider, 1 route, 2 models, 1 policy, 1 project, 1 team, 3 files\n"
+    )
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

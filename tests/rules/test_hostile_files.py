@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from mitmgate.rules.events import TAGS
 from mitmgate.rules.files import LARGEST, MOST_FILES
 from mitmgate.rules.loader import load
 from mitmgate.rules.nodes import MOST_NODES, SLOW_LARGEST, SLOW_MOST_NODES, compose
@@ -47,7 +48,7 @@ TOO_MUCH = {
         "\n".join(" " * i + "a:" for i in range(700)), "32:32: " + ".".join("a" * 31) + ": more than 32 levels deep"
     ),
     "values": ("a: [" + "1," * (ROOM // 2) + "]", "1:39999: a[19997]: more than 20,000 values in one file: split it"),
-    "tags": ("%TAG !a! x\n" * (SLOW_LARGEST // 11), "2:1: tags (`!…`) are not allowed: write the value alone"),
+    "tags": ("%TAG !a! x\n" * (SLOW_LARGEST // 11), f"2:1: {TAGS}"),
     "many tags": (
         "%TAG !a! x\n" * (ROOM // 11),
         "1:1: only a file of at most 128 KiB and 8,000 values may hold a line that begins with `%`",

@@ -10,7 +10,7 @@ from mitmgate.rules.schema import Rules
 
 MAIN = """\
 version: 1
-providers: {openai: {}, groq: {}}
+providers: {openai: {region: us-east}, groq: {region: eu}}
 guardrails: {no-pii: {check: pii}}
 projects:
   support: {identify: {header: {x-app: support}}}
@@ -63,9 +63,11 @@ routes:
     assert rules.where["teams.a"] == "teams/a.yaml:1"
 
 
-def test_files_that_say_nothing_are_no_teams(tmp_path: Path) -> None:
-    assert loaded(tmp_path, a="", b="# nothing yet\n").teams == {}
-    assert loaded(tmp_path).where["providers.openai"] == "rules.yaml:2"
+def test_a_file_that_says_nothing_lacks_its_scope(tmp_path: Path) -> None:
+    """A team whose file was emptied by mistake would otherwise be gone without a word."""
+    assert problems(tmp_path, a="", b="# nothing yet\n") == [
+        "teams/a.yaml:1:1: teams.a.scope: missing", "teams/b.yaml:1:1: teams.b.scope: missing"
+    ]
 
 
 def test_the_order_of_the_names_does_not_matter(tmp_path: Path) -> None:
@@ -165,6 +167,37 @@ def test_providers_that_no_project_of_the_scope_is_granted(tmp_path: Path, where
     )
     (tmp_path / "teams" / "a.yaml").write_text(text.replace("search,", "support,"))
     assert list(load(tmp_path, {}, ("openai", "groq")).teams) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "target", "told"),
+    [
+        ("sales", "groq", None),
+        ("[sales, support]", "openai", None),
+        ("sales", "us", "the provider `us`, which is in the region `us-west`: see rules.yaml:5:19"),
+        ("sales", "nowhere", "the provider `nowhere`, which has no `region`: see rules.yaml:5:19"),
+        ("[sales, search]", "us", "the provider `us`, which is in the region `us-west`: see rules.yaml:5:19"),
+        ("[search, sales]", "hidden", "the provider `hidden`, which is in the region `${NOT_SET:-ap}`: see rules.yaml:6:20"),
+        ("search", "us", "the provider `us`: see rules.yaml:6:20"),
+    ],
+)
+def test_regions_that_no_project_of_the_scope_is_granted(
+    tmp_path: Path, scope: str, target: str, told: str | None
+) -> None:
+    main = (
+        "version: 1\n"
+        "providers: {openai: {region: us}, groq: {region: eu-west}, us: {base_url: https://a.b, region: us-west},\n"
+        '  nowhere: {base_url: https://a.b}, hidden: {base_url: https://a.b, region: "${NOT_SET:-ap}"}}\n'
+        "projects:\n  sales: {allow: {regions: [eu-*, asia]}}\n  search: {allow: {providers: groq}}\n"
+        "  support: {allow: {models: x}}\n"
+    )
+    team = f"scope: {{project: {scope}}}\nroutes: [{{name: r, targets: [{{provider: {target}}}]}}]\n"
+    if told is None:
+        assert list(loaded(tmp_path, main, a=team).teams) == ["a"]
+        return
+    assert problems(tmp_path, main, a=team) == [
+        f"teams/a.yaml:2:41: teams.a.routes[0].targets[0].provider: no project of the team's scope may use {told}"
+    ]
 
 
 def test_a_name_that_is_none(tmp_path: Path) -> None:

@@ -39,7 +39,11 @@ WRONG = [
     ("tests:\n", "tests/a.yaml:1:1: tests: has no value: write one, or leave the key out"),
     ("tests: []\n", "tests/a.yaml:1:8: tests: an empty list: name at least one"),
     ("tests: {name: a}\n", "tests/a.yaml:1:8: tests: expected a list, found a map"),
-    ("- a\n", "tests/a.yaml:1:1: expected a map of keys such as `routes:` at the top of the file"),
+    ("- a\n", "tests/a.yaml:1:1: expected a map with `tests:` at the top of the file"),
+    (one("request: {}, expect: {status: 403}"),
+     "tests/a.yaml:2:35: tests[0].expect.status: unknown key; it stands under `refused`: write `refused: {status: 403}`"),
+    (one("request: {}, expect: {route: a, code: [x]}"),
+     "tests/a.yaml:2:45: tests[0].expect.code: unknown key; it stands under `refused`: write `refused: {code: …}`"),
     ("tests: [5]\n", "tests/a.yaml:1:9: tests[0]: expected a map, found 5"),
     ("test: []\ntests:\n- {name: a, request: {}, expect: {route: a}}\n",
      "tests/a.yaml:1:1: test: unknown key; did you mean `tests`?"),
@@ -96,7 +100,8 @@ WRONG = [
     (one("request: {model: a, model: b}, expect: {route: a}"),
      "tests/a.yaml:2:33: tests[0].request.model: given twice, first at tests/a.yaml:2:23"),
     (one("request: {model: !x a}, expect: {route: a}"),
-     "tests/a.yaml:2:30: tests[0].request.model: tags (`!…`) are not allowed: write the value alone"),
+     "tests/a.yaml:2:30: tests[0].request.model: tags (`!…`) are not allowed: write the value alone"
+     ", in quotes if it begins with `!`"),
     ("tests:\n- {name: a, request: {}, expect: {route: a}}\n- {name: a, request: {}, expect: {route: a}}\n",
      "tests/a.yaml:3:10: tests[1].name: `a` is given twice, first at tests/a.yaml:2:10"),
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from mitmgate.rules import events, nodes
-from mitmgate.rules.events import Libyaml, NotAlike, Ruamel
+from mitmgate.rules.events import TAGS, Libyaml, NotAlike, Ruamel
 from mitmgate.rules.nodes import MOST_NODES, Composer, Map, compose
 from mitmgate.rules.positions import Problem
 
@@ -118,7 +118,7 @@ def test_without_libyaml_the_bounds_are_the_same(monkeypatch: pytest.MonkeyPatch
         ('x: "a', "1:4: a text in quotes that is not closed"),
         ('x: "\\q"', "1:5: an unknown `\\` sequence: use single quotes, where `\\` has no meaning"),
         ("x: *.corp", "1:5: text that begins with `&` or `*` must be in quotes"),
-        ("x: !y z", "1:4: x: tags (`!…`) are not allowed: write the value alone"),
+        ("x: !y z", f"1:4: x: {TAGS}"),
         ("x:\n- a\n  b: c\n", "3:4: a `key:` where none is expected: check the indentation, or quote the text"),
         ("x:\n  y: 1\n z: 2\n", "3:2: the indentation does not fit the lines above"),
         ("x:\n  - a\n - b\n", "3:2: the indentation does not fit the lines above"),

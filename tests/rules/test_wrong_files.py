@@ -22,7 +22,7 @@ URL = "expected a URL such as https://api.example.com/v1"
 ADDRESS = "expected an address such as 127.0.0.1:8080 or [::1]:8080"
 NAME = "expected a name of 1 to 64 letters, digits, `.`, `_` or `-`"
 NO_VALUE = "has no value: write one, or leave the key out"
-TAGS = "tags (`!…`) are not allowed: write the value alone"
+TAGS = "tags (`!…`) are not allowed: write the value alone, in quotes if it begins with `!`"
 CREDENTIAL_KEYS = "expected one of env, file, value, client, vault"
 STRATEGIES = "expected fallback, weighted, round-robin, least-latency, least-busy or cheapest"
 PERCENT = "expected a percentage such as 80% or 2.5%"
@@ -90,7 +90,7 @@ WHOLE = [
     ("version: 1\nlimits: {upload: 5MB}\n", f"2:18: limits.upload: {SIZE}, found `5MB`"),
     ("version: 1\nlimits: {upload: 1024}\n", f"2:18: limits.upload: {SIZE}, found 1024"),
     ("version: 1\nlimits: {headers: 0KiB}\n", f"2:19: limits.headers: {SIZE}, found `0KiB`"),
-    ("version: 1\nlimits: {drain: 30}\n", f"2:17: limits.drain: {DURATION}, found 30"),
+    ("version: 1\nlimits: {drain: 30}\n", f"2:17: limits.drain: {DURATION}, found 30: write `30s` or `30ms`"),
     ("version: 1\nlimits: {concurrency: 0}\n",
      "2:23: limits.concurrency: expected a whole number from 1 to 1000000, found 0"),
     ("version: 1\nlimits: {concurrency: 1.5}\n",
@@ -182,9 +182,16 @@ PROVIDERS = [
 ]
 
 ROUTES = [
-    ("timeout: {connect: 5}", f"6:24: routes[0].timeout.connect: {DURATION}, found 5"),
-    ("timeout: {connect: 5 s}", f"6:24: routes[0].timeout.connect: {DURATION}, found `5 s`"),
-    ("timeout: {connect: 1.5s}", f"6:24: routes[0].timeout.connect: {DURATION}, found `1.5s`"),
+    ("timeout: {connect: 5}", f"6:24: routes[0].timeout.connect: {DURATION}, found 5: write `5s` or `5ms`"),
+    ("timeout: {connect: 5 s}", f"6:24: routes[0].timeout.connect: {DURATION}, found `5 s`: write `5s`"),
+    ("timeout: {connect: 1.5s}", f"6:24: routes[0].timeout.connect: {DURATION}, found `1.5s`: write `1500ms`"),
+    ("timeout: {connect: 1.5h}", f"6:24: routes[0].timeout.connect: {DURATION}, found `1.5h`: write `90m`"),
+    ("timeout: {connect: 0.5ms}", f"6:24: routes[0].timeout.connect: {DURATION}, found `0.5ms`"),
+    ("timeout: {connect: 0}", f"6:24: routes[0].timeout.connect: {DURATION}, found 0"),
+    ("timeout: {connect: 2.5}", f"6:24: routes[0].timeout.connect: {DURATION}, found 2.5"),
+    ("timeout: {connect: 10 Seconds}", f"6:24: routes[0].timeout.connect: {DURATION}, found `10 Seconds`: write `10s`"),
+    ("timeout: {connect: '${NUMBER}'}", f"6:24: routes[0].timeout.connect: {DURATION}, found `${{NUMBER}}`"),
+    ("timeout: {duration: 30 s}", f"6:25: routes[0].timeout.duration: {DURATION}, or `none`, found `30 s`: write `30s`"),
     ("timeout: {total: 0s}", "6:22: routes[0].timeout.total: expected a duration longer than 0s, found `0s`"),
     ("timeout: {total: none}", f"6:22: routes[0].timeout.total: {DURATION}, found `none`"),
     ("timeout: {duration: never}", f"6:25: routes[0].timeout.duration: {DURATION}, or `none`, found `never`"),
@@ -195,7 +202,7 @@ ROUTES = [
      "6:18: routes[0].retry.on[0]: expected connect, timeout, 5xx or a status from 400 to 599, found `4xx`"),
     ("retry: {on: [408, 200]}",
      "6:23: routes[0].retry.on[1]: expected connect, timeout, 5xx or a status from 400 to 599, found 200"),
-    ("retry: {backoff: {base: 500}}", f"6:29: routes[0].retry.backoff.base: {DURATION}, found 500"),
+    ("retry: {backoff: {base: 500}}", f"6:29: routes[0].retry.backoff.base: {DURATION}, found 500: write `500s` or `500ms`"),
     ("match: {model: 4.1}", "6:20: routes[0].match.model: expected text, found 4.1: put it in quotes"),
     ("match: {model: []}", "6:20: routes[0].match.model: an empty list: name at least one"),
     ("match: {model: }", "6:13: routes[0].match.model: " + NO_VALUE),
@@ -275,7 +282,7 @@ ROUTES = [
     ("continue: on", "6:15: routes[0].continue: expected true or false, found `on`"),
     ("continued: true", "6:5: routes[0].continued: unknown key; did you mean `continue`?"),
     ("min_rate: 20/s", "6:15: routes[0].min_rate: expected a whole number from 1 to 1000000, found `20/s`"),
-    ("heartbeat: 15", f"6:16: routes[0].heartbeat: {DURATION}, found 15"),
+    ("heartbeat: 15", f"6:16: routes[0].heartbeat: {DURATION}, found 15: write `15s` or `15ms`"),
     ("hedge: {targets: []}", "6:5: routes[0].hedge.after: missing"),
     ("hedge: {after: 2s, targets: [{provider: opneai}]}",
      "6:45: routes[0].hedge.targets[0].provider: unknown provider `opneai`; did you mean `openai`?"),
@@ -483,6 +490,9 @@ YAML = [
     ("a: !x y\n", f"1:4: a: {TAGS}"),
     ("a: [b, !!python/name:os.system x]\n", f"1:8: a[1]: {TAGS}"),
     ("a: !x!y z\n", f"1:4: {TAGS}"),
+    ("a: !request.stream\n", f"1:4: a: {TAGS}"),
+    ("a: {when: !request.stream}\n", f"1:11: {TAGS}"),
+    ('a: {when: !"tools" in request.given}\n', f"1:11: {TAGS}"),
     ("a: &x [*x]\n", "1:8: a[0]: `*x` stands inside the value that it repeats"),
     ("a: *y\n", "1:4: a: no `&y` stands before this `*y`; text that begins with `*` must be in quotes"),
     ("a: [1\n", "1:4: a list in brackets that is not closed, or holds text that must be in quotes"),

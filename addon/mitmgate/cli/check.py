@@ -20,11 +20,16 @@ from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS
 from mitmgate.rules.editors import json_schema
 from mitmgate.rules.loader import load
 from mitmgate.rules.positions import Problem, RulesError
-from mitmgate.rules.schema import Rules
+from mitmgate.rules.schema import Rules, Team
 
 VALID: Final = 0
 INVALID: Final = 1
 WRONG_USAGE: Final = 2
+_THINGS: Final = {
+    "providers": "provider", "routes": "route", "models": "model", "policies": "policy", "projects": "project",
+    "teams": "team", "files": "file",
+}  # fmt: skip
+"""What is counted, and what one of it is called."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,9 +97,9 @@ def _tell(rules: Rules | None, problems: Sequence[Problem], warned: Sequence[Pro
     for warning in warned:
         print(marked(warning), file=sys.stderr)
     if rules is not None and not problems:
-        counted = [_counted(len(rules.providers), "provider"), _counted(len(rules.routes), "route")]
+        counted = [_counted(number, thing) for thing, number in _counts(rules).items()]
         if warned:
-            counted.append(_counted(len(warned), "warning"))
+            counted.append(_counted(len(warned), "warnings"))
         print(f"rules are valid: {', '.join(counted)}")
 
 
@@ -107,14 +112,29 @@ def _answer(rules: Rules | None, problems: Sequence[Problem], warned: Sequence[P
         "counts": {
             "problems": len(problems),
             "warnings": len(warned),
-            "providers": len(rules.providers) if rules is not None else None,
-            "routes": len(rules.routes) if rules is not None else None,
+            **_counts(rules),
         },
     }
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def _counts(rules: Rules | None) -> dict[str, int | None]:
+    """What was loaded, teams' routes and models too; None each where nothing was."""
+    if rules is None:
+        return dict.fromkeys(_THINGS)
+    owners: tuple[Rules | Team, ...] = (rules, *rules.teams.values())
+    return {
+        "providers": len(rules.providers),
+        "routes": sum(len(each.routes) for each in owners),
+        "models": sum(len(each.models) for each in owners),
+        "policies": len(rules.policies),
+        "projects": len(rules.projects),
+        "teams": len(rules.teams),
+        "files": len({where.rpartition(":")[0] for where in rules.where.values()}),
+    }
+
+
+def _counted(number: int | None, things: str) -> str:
+    return f"{number} {_THINGS.get(things, things.removesuffix('s')) if number == 1 else things}"
 
 
 def _print_json(document: object) -> None:

@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Exit codes: 0 stopped when told, 1 it could not start, 2 wrong usage."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("mitmgate").setLevel(logging.INFO)    # what it did, a reload say, is told; mitmproxy's chatter is not
     if wrong := wrong_folder(args.rules):
         advice = "" if args.rules.exists() else "; name the folder of rules with --rules DIR"
         print(f"mitmgate run: {wrong}{advice}", file=sys.stderr)

@@ -107,7 +107,8 @@ def _told(report: Report, reported: bool, least: float | None) -> Iterator[str]:
 def _why(outcome: Outcome) -> str:
     if outcome.error is not None:
         return outcome.error
-    return "; ".join(f"{each.what}: expected {each.expected}, found {each.found}" for each in outcome.mismatches)
+    told = [f"{each.what}: expected {each.expected}, found {each.found}" for each in outcome.mismatches]
+    return "; ".join([*told, f"refused {outcome.refusal}"] if outcome.refusal is not None else told)
 
 
 def _document(report: Report, reported: bool) -> Mapping[str, object]:
@@ -152,7 +153,8 @@ def _suite(file: str, outcomes: Sequence[Outcome]) -> ElementTree.Element:
         if each.error is not None:
             ElementTree.SubElement(case, "error", message=_xml(each.error)).text = f"{each.where}: {_xml(each.error)}"
         elif each.mismatches:
-            told = (f"{m.where or each.where}: {m.what}: expected {m.expected}, found {m.found}" for m in each.mismatches)
+            told = [f"{m.where or each.where}: {m.what}: expected {m.expected}, found {m.found}" for m in each.mismatches]
+            told += [f"{each.where}: refused {each.refusal}"] if each.refusal is not None else []
             ElementTree.SubElement(case, "failure", message=_xml(_why(each))).text = _xml("\n".join(told))
     return suite
 

@@ -10,11 +10,13 @@ from mitmgate.providers.compiled import compile_providers
 from mitmgate.providers.lacking import uncatalogued, unreached, without_key
 from mitmgate.routing.compiled import compile_routes
 from mitmgate.routing.shadowed import shadowed
+from mitmgate.rules.absent import absent
 from mitmgate.rules.ineffective import ineffective
 from mitmgate.rules.places import Places
 from mitmgate.rules.positions import Problem
 from mitmgate.rules.remarks import Remark, servings
 from mitmgate.rules.schema import Rules
+from mitmgate.rules.unread import unread
 from mitmgate.rules.unused import unused
 from mitmgate.runtime import default_intercept
 
@@ -39,10 +41,11 @@ def warnings(rules: Rules, folder: Path, environ: Mapping[str, str], *, keys: bo
     """
     places = Places(rules.where, folder)
     providers = compile_providers(rules, folder, environ, _NOWHERE)
-    remarks = list(_remarks(rules, providers))
+    remarks = [*_remarks(rules, providers), *absent(rules, places)]
     if keys:
         remarks += without_key(rules, providers)
-    return tuple(sorted((*rules.warnings, *(places.problem(*remark) for remark in remarks)), key=_order))
+    found = (*rules.warnings, *unread(folder), *(places.problem(*remark) for remark in remarks))
+    return tuple(sorted(found, key=_order))
 
 
 def marked(warning: Problem) -> str:

@@ -182,7 +182,7 @@ class AdminServer:
     async def _told(self, exchange_id: str) -> web.Response:
         held = self._requests.find(exchange_id) if self._requests is not None else None
         if held is None:
-            return _reply(404, error_body("not_found", _NOT_HELD), _JSON)
+            return _reply(404, error_body("not_found", _NOT_HELD, doc_url=self.doc_url("not_found")), _JSON)
         async with self._explaining:        # a thousand routes take milliseconds: like a scrape
             document = await asyncio.to_thread(held.document)
         return _reply(200, orjson.dumps(document, default=str), _JSON)

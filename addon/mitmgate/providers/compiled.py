@@ -57,6 +57,7 @@ def _compile(
         client_cert=_path(rule.client_cert, folder),
         zone=rule.zone,
         region=rule.region,
+        base_model=rule.base_model,
         proxy=proxy,
         proxy_credential=proxy_credential,
     )

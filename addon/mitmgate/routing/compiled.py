@@ -40,7 +40,7 @@ class _Compiler:
         rules = self._rules
         routes = list(self._routes(rules.routes, "routes"))
         models = self._models(rules.models, "models")
-        offered, auto = _offered(routes, models), every_model_in_turn(list(models.values()), routes)
+        offered, auto = _offered(routes, models), every_model_in_turn(models.values())
         teams: dict[str, Names] = {}
         for name, team in rules.teams.items():
             scope = Globs.parse(team.scope.project)

@@ -23,21 +23,25 @@ class Policy:
         return self.match(asked, doubt=True) is not None
 
 
-def speaks_of(reach: Reach, target: Target, model: str | None) -> bool:
-    """Whether a policy's `for:` means this target. `model`: what the target is asked for."""
+def speaks_of(reach: Reach, target: Target, model: str | None, *, doubt: bool = False) -> bool:
+    """Whether a policy's `for:` means this target. `model`: what the target is asked for; None with `doubt`: it may be any."""
     provider = target.provider
+    any_model = doubt and model is None and target.base_model is None
     return (
         (reach.zone is None or reach.zone == provider.zone)
         and (reach.region is None or _fits(reach.region, provider.region))
         and (reach.provider is None or _fits(reach.provider, provider.name))
-        and (reach.model is None or _fits(reach.model, model) or _fits(reach.model, target.base_model))
+        and (reach.model is None or any_model or _fits(reach.model, model) or _fits(reach.model, target.base_model))
     )
 
 
-def objection(constraints: Iterable[Constraint], target: Target, model: str | None) -> str | None:
-    """Why this target must not be asked, in words for operators; None: nothing speaks against it."""
+def objection(constraints: Iterable[Constraint], target: Target, model: str | None, *, doubt: bool = False) -> str | None:
+    """Why this target must not be asked, in words for operators; None: nothing speaks against it.
+
+    `doubt`: where no model is known, one may be asked for all the same.
+    """
     for constraint in constraints:
-        if not speaks_of(constraint.reach, target, model):
+        if not speaks_of(constraint.reach, target, model, doubt=doubt):
             continue
         reason = "it refuses this target" if constraint.refuse else _refused(constraint.allow, target, model)
         if reason is not None:
@@ -47,7 +51,7 @@ def objection(constraints: Iterable[Constraint], target: Target, model: str | No
 
 
 def divide(
-    targets: Sequence[Target], constraints: Sequence[Constraint], model: str | None
+    targets: Sequence[Target], constraints: Sequence[Constraint], model: str | None, *, doubt: bool = False
 ) -> tuple[tuple[Target, ...], tuple[Dropped, ...]]:
     """Those that may be asked, in their order, and the others with the reason. `model`: the one that the client asks for."""
     if not constraints:
@@ -55,7 +59,7 @@ def divide(
     kept: list[Target] = []
     dropped: list[Dropped] = []
     for target in targets:
-        reason = objection(constraints, target, target.model or model)
+        reason = objection(constraints, target, target.model or model, doubt=doubt)
         if reason is None:
             kept.append(target)
         else:

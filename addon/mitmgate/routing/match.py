@@ -92,6 +92,12 @@ class Match:
         """What the first `*` of the pattern that the model fits stands for."""
         return (self.model.match(asked.model) or "") if self.model is not None and asked.model is not None else ""
 
+    def could(self, asked: Asked, unknown: frozenset[str]) -> bool:
+        """Whether it may yet fit, once the keys in `unknown` can be compared: those that a body that has not come decides."""
+        return all(
+            key.holds(asked) is not False for key in self.keys if key.name.partition(".")[0] not in unknown
+        )
+
     def miss(self, asked: Asked) -> Miss | None:
         """Why a route with this `match:` does not fit; None if it does."""
         for key in self.keys:
@@ -167,8 +173,12 @@ def _not(exclude: Match) -> Key:
     def found(asked: Asked) -> str:
         return ", ".join(f"{key.name}: {key.found(asked)}" for key in exclude.keys if key.name != "when") or "it holds"
 
-    # What cannot be evaluated counts as fitting here: in doubt the request is one of those that are excluded.
-    return Key("not", lambda asked: exclude(asked, doubt=True) is None, wanted, found)
+    def holds(asked: Asked) -> bool | None:
+        if exclude(asked) is not None:
+            return False                    # surely one of those that are excluded
+        return True if exclude(asked, doubt=True) is None else None
+
+    return Key("not", holds, wanted, found)
 
 
 def _inside(client: str, networks: tuple[Network, ...]) -> bool:

@@ -5,7 +5,7 @@ other way round. Two routes that take all of a third together are not seen.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
@@ -82,8 +82,8 @@ class _Search:
                 yield Remark((*path, "match", "not"), message)
             elif _out_of_scope(match):
                 yield Remark((*path, "match", "project"), "never matches: the team's scope has no such project")
-            elif (alias := self._always_renamed(match)) is not None:
-                message = f"never matches: {_at(alias)} renames every model that it names"
+            elif (renamed := self._always_renamed(match)) is not None:
+                message = f"never matches: {renamed} renames every model that it names"
                 yield Remark((*path, "match", "model"), message)
             elif (earlier := self._earlier(match, position)) is not None:
                 yield Remark(path, f"never matches: the earlier {earlier} takes every request that it would")
@@ -93,22 +93,35 @@ class _Search:
         # A name that is used otherwise does its work: what is known of a target's model, where spent budgets lead.
         used = {target.model for _, target in targets(self._rules)}
         used |= {each.when_spent.route_to for each in self._rules.budgets if isinstance(each.when_spent, schema.RouteTo)}
+        yield from self._models(self._table.models.keys() - used, Names())
+        for team, rules in self._rules.teams.items():
+            yield from self._models(rules.models.keys(), self._names(rules), team, Globs.parse(rules.scope.project))
+
+    def _models(self, models: Collection[str], names: Names, team: str = "", scope: Globs | None = None) -> Iterator[Remark]:
+        """Of the main rules, or of the team whose `names` these are; its aliases that lead to such a model, too."""
         built_in = self._table.built_in_direct | self._table.built_in_proxied
-        for name in self._table.models.keys() - used:
-            path, match = ("models", name), Match(model=Globs(frozenset({name}), ()))
+        prefix: Path = ("teams", team) if team else ()
+        for name in models:
+            path, match = (*prefix, "models", name), Match(model=Globs(frozenset({name}), ()), scope=scope)
             if "models" not in built_in:
                 yield Remark(path, "never chosen: `builtin_routes` leaves `models` out")
-            elif (alias := self._always_renamed(match)) is not None:
-                yield Remark(path, f"never chosen by its name: {_at(alias)} renames it")
+            elif (renamed := self._always_renamed(match, names, prefix)) is not None:
+                yield Remark(path, f"never chosen by its name: {renamed} renames it")
             elif (route := self._earlier(match, len(self._table.routes))) is not None:
                 yield Remark(path, f"never chosen by its name: the {route} takes every call for it")
+                for alias in names.aliases:
+                    if alias.model == name:
+                        message = f"never leads to the team's model of this name: the {route} takes every call for it"
+                        yield Remark((*prefix, "aliases", str(alias.pattern)), message)
 
     def aliases(self) -> Iterator[Remark]:
         """Those whose every model an earlier one renames. Those without a star are tried first."""
         yield from self._behind(self._table.aliases, ("aliases",))
         for name, team in self._rules.teams.items():
-            names = next((self._table.teams[each] for each in team.scope.project if each in self._table.teams), Names())
-            yield from self._behind(names.aliases, ("teams", name, "aliases"))
+            yield from self._behind(self._names(team).aliases, ("teams", name, "aliases"))
+
+    def _names(self, team: schema.Team) -> Names:
+        return next((self._table.teams[each] for each in team.scope.project if each in self._table.teams), Names())
 
     def _behind(self, aliases: Sequence[Alias], path: Path) -> Iterator[Remark]:
         weights = [_weight(alias.match) + len(str(alias.pattern)) for alias in aliases]
@@ -133,9 +146,13 @@ class _Search:
                 return f"route `{shown(route.chosen.route)}` ({route.chosen.where})"
         return None
 
-    def _always_renamed(self, match: Match) -> Alias | None:
-        """An alias, where aliases rename every model that `match` names to one that it does not."""
-        if match.model is None or not self._renames:
+    def _always_renamed(self, match: Match, names: Names | None = None, prefix: Path = ()) -> str | None:
+        """An alias, where aliases rename every model that `match` names to one that it does not.
+
+        `names` are those of the team at `prefix`, where `match` is about its calls alone: its aliases count too.
+        """
+        own = [alias for alias in names.aliases if not alias.match.keys] if names is not None else []
+        if match.model is None or not (own or self._renames):
             return None
         others = (*self._table.aliases, *self._scoped)
         self._spend(len(others) * (_weight(match) + 32))
@@ -143,10 +160,10 @@ class _Search:
             return None
         last: Alias | None = None
         for glob in (*map(Glob.parse, match.model.literals), *match.model.patterns):
-            last = next((each for each in self._renames if _covered(glob, each.pattern)), None)
+            last = next((each for each in (*own, *self._renames) if _covered(glob, each.pattern)), None)
             if last is None:
                 return None
-        return last
+        return _at(last, prefix if last in own else ()) if last is not None else None
 
     def _spend(self, cost: int) -> None:
         self._left -= 1 + (cost >> 5)
@@ -191,8 +208,8 @@ def _any(globs: Globs | None) -> str | None:
     return min(globs.literals) if globs.literals else globs.patterns[0].text.replace("*", "")
 
 
-def _at(alias: Alias) -> str:
-    return f"{dotted(('aliases', str(alias.pattern)))} ({alias.where})"
+def _at(alias: Alias, prefix: Path) -> str:
+    return f"{dotted((*prefix, 'aliases', str(alias.pattern)))} ({alias.where})"
 
 
 def _out_of_scope(match: Match) -> bool:

@@ -8,7 +8,7 @@
     catalogue                           a provider whose catalogue has the model, on base_url calls
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from mitmgate.dialects.registry import SPEAKS_OPENAI
@@ -124,9 +124,15 @@ class RouteTable:
         scoped = self.teams.get(project)
         return tuple(dict.fromkeys((*self.offered, *scoped.offered))) if scoped else self.offered
 
-    def known_at(self, origin: Origin) -> Provider | None:
-        """The provider of the rules that lives there, so that policies know an original destination's zone and region."""
-        return next((each for each in self.providers.values() if each.origin == origin), None)
+    def known_at(self, origin: Origin, path: str) -> tuple[Provider, ...]:
+        """The providers of the rules that an original destination may be, so that policies know its zone and region.
+
+        The one whose address it is; else all on that host: another port or scheme does not make it somebody else.
+        """
+        here = [each for each in self.providers.values() if each.origin.host == origin.host]
+        named = [each for each in here if each.origin == origin and f"{path}/".startswith(f"{each.base_path}/")]
+        longest = max((len(each.base_path) for each in named), default=0)
+        return tuple(each for each in named if len(each.base_path) == longest) or tuple(here)
 
     def constraints(self, asked: Asked) -> tuple[Constraint, ...]:
         """What policies and the project demand of this request's targets."""
@@ -149,14 +155,13 @@ class RouteTable:
 
 
 def _alone(provider: Provider, model: str) -> Chosen:
-    target = Target(provider, model, context_window=context_window(provider.name, model))
+    base = provider.base_model
+    target = Target(provider, model, context_window=context_window(provider.name, base or model), base_model=base)
     return Chosen(f"provider/{provider.name}", None, (target,))
 
 
-def every_model_in_turn(models: Sequence[Route], routes: Sequence[Route]) -> Chosen | None:
-    """`model: auto`: the first choice of each of `models:`, else of the routes, in turn; None: the rules name none."""
-    for rules in (models, routes):
-        firsts = [route.chosen.targets[0] for route in rules if route.chosen.targets and not route.captures]
-        if targets := {target.key: target for target in firsts if target.model}:
-            return Chosen("auto", None, tuple(targets.values()), strategy="round-robin")
-    return None
+def every_model_in_turn(models: Iterable[Route]) -> Chosen | None:
+    """`model: auto`: the first choice of each of `models:` in turn; None: the rules name none."""
+    firsts = [route.chosen.targets[0] for route in models if route.chosen.targets and not route.captures]
+    targets = {target.key: target for target in firsts if target.model}
+    return Chosen("auto", None, tuple(targets.values()), strategy="round-robin") if targets else None

@@ -24,7 +24,7 @@ from mitmgate.rules.positions import Place, Problem, shown
 HAS_LIBYAML: Final[bool] = yaml.__with_libyaml__
 DEEPEST: Final = 32
 TOO_DEEP: Final = f"more than {DEEPEST} levels deep"
-TAGS: Final = "tags (`!…`) are not allowed: write the value alone"
+TAGS: Final = "tags (`!…`) are not allowed: write the value alone, in quotes if it begins with `!`"
 
 # What one of the two reads otherwise or refuses, and its name in a message.
 _NOT_ALIKE: Final = re.compile(r"[\t\ufeff\x85\u2028\u2029]|(?<![^\r\n])%|[|>][-+0-9]{0,2} *(?:#|(?:\r?\n)+ +(?![^\r\n]))")
@@ -144,6 +144,9 @@ _PLAINER: Final = (
     (TOO_DEEP, TOO_DEEP, False),
     ("character '\\t'", "a tab: indent with spaces", False),
     ("tag", TAGS, False),
+    ("expected ' ', but found", TAGS, True),                            # `[!a]`, `{b: !a}`: the tag reaches up to the bracket
+    ("expected URI, but found", TAGS, True),
+    ("did not find expected whitespace or line break", TAGS, True),
     ("found character '%'", "text that begins with `%` must be in quotes", False),
     ("found character '@'", "text that begins with `@` must be in quotes", False),
     ("found character '`'", "text that begins with a backtick must be in quotes", False),

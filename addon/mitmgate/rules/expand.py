@@ -57,9 +57,10 @@ class Taken(Mapping[str, str]):
         if not self._read:
             return shown
         if isinstance(shown, str):
-            for value in sorted(self._read, key=len, reverse=True):
-                shown = shown.replace(value, f"${{{self._read[value]}}}")
-            return shown
+            names = {value.casefold(): f"${{{name}}}" for value, name in self._read.items()}
+            # Longest first; without regard to case, since hosts are shown in lower case whatever was written.
+            secrets = re.compile("|".join(sorted(map(re.escape, self._read), key=len, reverse=True)), re.IGNORECASE)
+            return secrets.sub(lambda found: names.get(found[0].casefold(), "${…}"), shown)
         if isinstance(shown, Mapping):
             return {self.hide(key): self.hide(value) for key, value in shown.items()}
         if isinstance(shown, list | tuple):

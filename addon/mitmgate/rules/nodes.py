@@ -22,6 +22,7 @@ MOST_REPEATED: Final = 10_000               # nodes that a file's aliases repeat
 SLOW_LARGEST: Final = 128 << 10             # characters
 SLOW_MOST_NODES: Final = 8_000
 
+NO_MAP: Final = "expected a map of keys such as `routes:` at the top of the file"
 _HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -147,7 +148,7 @@ class Composer:
         if root is None or (isinstance(root, Scalar) and root.plain and root.text in ("", "~", "null")):
             return None
         if not isinstance(root, Map):
-            raise _Stop(Problem.at(root.place, (), "expected a map of keys such as `routes:` at the top of the file"))
+            raise _Stop(Problem.at(root.place, (), NO_MAP))
         return root
 
     def _place(self) -> Place:

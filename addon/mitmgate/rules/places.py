@@ -60,6 +60,11 @@ class Places:
                 return None
         return _text(found.value) if found is not None else None
 
+    def text(self, path: Path) -> str | None:
+        """The whole text of a value as it stands in the file; None if it is not written, or a map or list."""
+        found = self._at(path)
+        return found.value.text if found is not None and isinstance(found.value, Scalar) else None
+
     def _at(self, path: Path) -> _Found | None:
         where = self._where.get(dotted(path)) if path else None
         return self._found(path, where.rpartition(":")[0]) if where is not None else None

@@ -128,16 +128,31 @@ def _granted(
     provider: str, path: Path, scope: Collection[str], projects: Mapping[str, Mapping[str, Any]], values: Values
 ) -> Iterator[Problem]:
     """A target that the `allow:` of every project in scope rules out. What no project allows, no request can reach."""
+    region = _maps(values.data.get("providers")).get(provider, {}).get("region")
     refused: list[Path] = []
     for project in scope:
-        allow = projects.get(project, {}).get("allow")
-        here = ("projects", project, "allow", "providers")
-        globs = [glob for _, glob in _words(allow.get("providers"), here)] if isinstance(allow, dict) else []
-        if not globs or any(Glob.parse(glob).match(provider) is not None for glob in globs):
+        here = _refusing(project, provider, region if isinstance(region, str) else None, projects)
+        if here is None:
             return
         refused.append(here)
     if refused:
-        written = shown(values.written(path))
-        there = values.owner(refused[0])
-        message = f"no project of the team's scope may use the provider `{written}`: see {there}"
+        written = f"the provider `{shown(values.written(path))}`"
+        if any(here[-1] == "regions" for here in refused):
+            there: Path = ("providers", provider, "region")
+            has = "has no `region`" if region is None else f"is in the region `{shown(values.written(there))}`"
+            written = f"{written}, which {has}"
+        message = f"no project of the team's scope may use {written}: see {values.owner(refused[0])}"
         yield Problem.at(values.place(path), path, message)
+
+
+def _refusing(project: str, provider: str, region: str | None, projects: Mapping[str, Mapping[str, Any]]) -> Path | None:
+    """The key of the project's `allow:` that rules a provider out; None if none does."""
+    allow = projects.get(project, {}).get("allow")
+    if not isinstance(allow, dict):
+        return None
+    for key, name in (("providers", provider), ("regions", region)):
+        here: Path = ("projects", project, "allow", key)
+        globs = [glob for _, glob in _words(allow.get(key), here)]
+        if globs and (name is None or all(Glob.parse(glob).match(name) is None for glob in globs)):
+            return here
+    return None

@@ -6,7 +6,6 @@ the gateway knows what a request is (`mitmgate.trials`).
 
 import contextlib
 import os
-from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,9 +14,9 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationError, model_validator
 
-from mitmgate.rules.expand import Expander, ExpandError
+from mitmgate.rules.expand import Expander, ExpandError, Taken
 from mitmgate.rules.files import TEAMS, RuleFile, rule_files
-from mitmgate.rules.nodes import Map, Scalar, compose
+from mitmgate.rules.nodes import NO_MAP, Map, Scalar, compose
 from mitmgate.rules.positions import Path as Steps
 from mitmgate.rules.positions import Problem, RulesError, shown
 from mitmgate.rules.schema import Section
@@ -27,6 +26,7 @@ from mitmgate.rules.values import Values, read_values, unexpanded
 from mitmgate.rules.wording import Suggestions, no_value, reworded
 
 FOLDER: Final = "tests"
+_NO_TESTS: Final = "expected a map with `tests:` at the top of the file"
 
 
 def _draw(value: object) -> float:
@@ -135,6 +135,7 @@ class TrialFile:
     environment: Mapping[str, str]
     trials: tuple[Trial, ...]
     where: Mapping[str, str] = field(repr=False)
+    taken: Taken = field(repr=False)        # what it took from the environment: it is not shown
 
 
 def load_trials(folder: Path, environ: Mapping[str, str] = os.environ) -> tuple[TrialFile, ...]:
@@ -151,7 +152,7 @@ def load_trials(folder: Path, environ: Mapping[str, str] = os.environ) -> tuple[
             continue
         name = f"{FOLDER}/{file.name}"
         tree, wrong = compose(file.text, name)
-        problems += wrong
+        problems += (replace(each, message=_NO_TESTS) if each.message == NO_MAP else each for each in wrong)
         if tree is None and not wrong:
             problems.append(Problem(name, 1, 1, "tests", "missing"))
         if tree is not None:
@@ -175,11 +176,29 @@ def _files(tests: Path) -> Iterator[RuleFile | Problem]:
             yield replace(file, file=f"{FOLDER}/{file.file}")
 
 
+class _Over(Mapping[str, str]):
+    """An environment in which some variables are written over; the others are taken from it."""
+
+    def __init__(self, written: Mapping[str, str], rest: Mapping[str, str]) -> None:
+        self._written = written
+        self._rest = rest
+
+    def __getitem__(self, name: str) -> str:
+        return self._written[name] if name in self._written else self._rest[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({*self._written, *self._rest})
+
+    def __len__(self) -> int:
+        return len({*self._written, *self._rest})
+
+
 def _read(
     tree: Map, name: str, environ: Mapping[str, str], suggestions: Suggestions
 ) -> tuple[TrialFile | None, list[Problem]]:
-    variables = _written_variables(tree, Expander(environ))
-    values = read_values(tree, ChainMap(variables, dict(environ)))
+    taken = Taken(environ)
+    variables = _written_variables(tree, Expander(taken))
+    values = read_values(tree, _Over(variables, taken))
     unknown = list(_unknown_keys(values, suggestions))
     problems = [*values.problems, *unknown, *_twice(values)]
     misspelt = {problem.path.rpartition(".")[0] for problem in unknown}     # what such a map lacks is told by its unknown key
@@ -198,7 +217,7 @@ def _read(
     problems += (problem for problem in empty if problem.path not in told)
     if trials is None:
         return None, problems
-    return TrialFile(name, variables, trials.tests, values.where()), problems
+    return TrialFile(name, variables, trials.tests, values.where(), taken), problems
 
 
 def _written_variables(tree: Map, expander: Expander) -> dict[str, str]:
@@ -229,7 +248,8 @@ def _unknown_keys(values: Values, suggestions: Suggestions) -> Iterator[Problem]
         if section is None or path[-1] in section.model_fields:
             continue
         key = str(path[-1])
-        hint = suggestions.meant(key, section.model_fields) or f"; expected one of {', '.join(section.model_fields)}"
+        hint = _misplaced(path, values) if section is Expected and key in Refused.model_fields else ""
+        hint = hint or suggestions.meant(key, section.model_fields) or f"; expected one of {', '.join(section.model_fields)}"
         yield Problem.at(values.owner(path), path, f"unknown key{hint}")
         owner: Any = values.data
         for part in path[:-1]:
@@ -237,6 +257,10 @@ def _unknown_keys(values: Values, suggestions: Suggestions) -> Iterator[Problem]
         owner.pop(key, None)
         for inner in [each for each in values.empty if each[: len(path)] == path]:
             del values.empty[inner]
+
+
+def _misplaced(path: Steps, values: Values) -> str:
+    return f"; it stands under `refused`: write `refused: {{{path[-1]}: {shown(values.written(path)) or '…'}}}`"
 
 
 def _alike(path: Steps, owner: Steps) -> bool:

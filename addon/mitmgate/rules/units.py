@@ -30,6 +30,9 @@ LONGEST_GLOB: Final = 512
 _LONGEST_TEXT: Final = 4_096
 
 _DURATION: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)", re.ASCII)
+_ALMOST_DURATION: Final = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)?", re.ASCII | re.IGNORECASE
+)
 _SECONDS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _SIZE: Final = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)", re.ASCII)
 _BYTES: Final[Mapping[str, int]] = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -88,6 +91,25 @@ def duration(value: object) -> float:
     if found is None:
         raise expected("a duration such as 500ms or 5s")
     return int(found[1]) * _SECONDS[found[2]]
+
+
+def duration_meant(written: str) -> str:
+    """What to write in place of `30 s`, `1.5s`, `30`; nothing where that cannot be told."""
+    found = _ALMOST_DURATION.fullmatch(written.strip())
+    if found is None:
+        return ""
+    number = Decimal(found[1])
+    if not number:                          # what stands for "never" differs from key to key
+        return ""
+    if not found[2]:
+        return f"`{number:f}s` or `{number:f}ms`" if number % 1 == 0 else ""
+    unit = found[2].lower() if found[2].lower() == "ms" else found[2][0].lower()
+    milliseconds = number * round(_SECONDS[unit] * 1000)
+    for name in (unit, *reversed(tuple(_SECONDS))):
+        count = milliseconds / round(_SECONDS[name] * 1000)
+        if count % 1 == 0 and _DURATION.fullmatch(spelling := f"{int(count)}{name}"):
+            return f"`{spelling}`"
+    return ""
 
 
 def positive_duration(value: object) -> float:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from mitmgate.rules.nodes import Items, Map, Node, Scalar
 from mitmgate.rules.positions import MOST_PROBLEMS, Path, Problem, shown
 from mitmgate.rules.schema import Credential, Rules
+from mitmgate.rules.units import duration_meant
 from mitmgate.rules.values import Values, resolve
 
 _COMPARISONS: Final = 5_000                # names compared for all did-you-means of one load: difflib is slow
@@ -81,8 +82,17 @@ def _problem(error: ErrorDetails, values: Values, suggestions: Suggestions) -> P
             return Problem.at(values.place(path), path, f"unknown {_key(path)} {found(node, path)}{near}")
         return Problem.at(values.place(path), path, f"expected {what}, found {found(node, path)}{near}")
     what = context.get("what") or _EXPECTED.get(kind, "another kind of value")
-    hint = ": put it in quotes" if what == "text" and _is_number(node) else ""
-    return Problem.at(values.place(path), path, f"expected {what}, found {found(node, path)}{hint}")
+    return Problem.at(values.place(path), path, f"expected {what}, found {found(node, path)}{_instead(what, node, path)}")
+
+
+def _instead(what: str, node: Node, path: Path) -> str:
+    """How to write what was meant, where that is clear."""
+    if what == "text" and _is_number(node):
+        return ": put it in quotes"
+    if what.startswith("a duration such as") and isinstance(node, Scalar) and not _quiet(path):
+        meant = duration_meant(node.text)
+        return f": write {meant}" if meant else ""
+    return ""
 
 
 def no_value(path: Path, values: Values) -> Problem:

@@ -133,6 +133,16 @@ def _store(*beginnings: str) -> Callable[[object], str | SecretStr]:
     return check
 
 
+def parameter(value: object) -> str:
+    """A member of the body that rules may set: not the model, which targets name and policies judge."""
+    if not isinstance(value, str):
+        raise expected("the name of a parameter")
+    if value.casefold() == "model":
+        raise broken("a model is not set here: write `model:` in the target")
+    return str(value)
+
+
+Parameter = Annotated[str, PlainValidator(parameter), written_as(type="string")]
 ConditionText = Annotated[
     str,
     PlainValidator(condition),

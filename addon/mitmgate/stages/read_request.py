@@ -37,6 +37,8 @@ async def read_request(exchange: Exchange, services: Services) -> None:
         exchange.requested_model = _model_of_query(exchange.arrival.query)
     body = exchange.body
     assert body is None or isinstance(body, MemoryBody | SpooledBody)
+    if sum(name == "content-type" for name, _ in exchange.header_fields) > 1:
+        raise Refusal("unsupported_media_type", "The content type is given more than once.")
     media, _, parameters = exchange.request_headers.get("content-type", "").partition(";")
     media = media.strip().lower()
     if body is None or body.size == 0:
@@ -58,7 +60,7 @@ async def read_request(exchange: Exchange, services: Services) -> None:
 
 def _model_of_query(query: str) -> str | None:
     """Realtime's handshake names its model in the query."""
-    models = [value for name, value in parse_qsl(query) if name == "model"]
+    models = [value for name, value in parse_qsl(query) if name.casefold() in ("model", "deployment")]
     if len(models) > 1:
         raise Refusal("invalid_request", "`model` is given more than once.", param="model")
     if models:

@@ -1,6 +1,6 @@
 """Record: the frozen summary of a finished exchange, which log and metrics read."""
 
-from mitmgate.exchange import Attempt, AttemptRecord, Billing, Exchange, GuardrailRecord, Record, SkippedRecord
+from mitmgate.exchange import Attempt, AttemptRecord, Billing, Exchange, GuardrailRecord, Record, SkippedRecord, Target
 from mitmgate.routing.constraints import speaks_of
 
 
@@ -45,7 +45,7 @@ def record(exchange: Exchange, *, rules: int, upstream_request_id: str | None = 
         tags=tuple(exchange.tags.items()),
         alias=exchange.model if exchange.model != exchange.requested_model else None,
         where=chosen.where if chosen else None,
-        skipped=tuple([SkippedRecord(each.target.key, each.reason) for each in plan.dropped]) if plan else (),
+        skipped=tuple([SkippedRecord(_asked(each.target, exchange), each.reason) for each in plan.dropped]) if plan else (),
         policies=tuple([each.name for each in exchange.constraints]),
         guardrails=_guardrails(exchange),
         stages=tuple([(name, seconds * 1000) for name, seconds in exchange.stage_seconds.items()]),
@@ -55,6 +55,11 @@ def record(exchange: Exchange, *, rules: int, upstream_request_id: str | None = 
         upstream_ms=_milliseconds(upstream),
         billing=_billing(last, exchange) if last else None,
     )
+
+
+def _asked(target: Target, exchange: Exchange) -> str:
+    """A target by what it would be asked for, as explanations and rule tests name it."""
+    return f"{target.provider.name}/{target.model or exchange.model or '*'}"
 
 
 def _awaited(exchange: Exchange) -> float:

@@ -131,7 +131,7 @@ class Reloading:
         for problem in outcome.problems[:_MOST_LOGGED]:
             logger.error("rules not taken, generation %d stays: %s", outcome.generation, problem)
         if outcome.word == "accepted":
-            logger.info("rules of generation %d hold", outcome.generation)
+            logger.info("rules taken: generation %d holds", outcome.generation)
         return outcome
 
     async def _settle(self, standing: Standing) -> Outcome:

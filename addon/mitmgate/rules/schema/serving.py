@@ -29,7 +29,7 @@ from mitmgate.rules.units import (
     written_as,
 )
 from mitmgate.rules.values import unexpanded
-from mitmgate.rules.words import Sticky
+from mitmgate.rules.words import Parameter, Sticky
 
 Strategy = Literal["fallback", "weighted", "round-robin", "least-latency", "least-busy", "cheapest"]
 Priority = Literal["interactive", "batch"]
@@ -47,8 +47,8 @@ class Target(Section):
     priority: Annotated[int, Whole(-1_000, 1_000)] = 0
     base_model: Text | None = None
     max_concurrency: Annotated[int, Whole(1, 1_000_000)] | None = None
-    force: dict[str, Json] = Field(default_factory=dict, alias="set")
-    default: dict[str, Json] = Field(default_factory=dict)
+    force: dict[Parameter, Json] = Field(default_factory=dict, alias="set")
+    default: dict[Parameter, Json] = Field(default_factory=dict)
 
 
 class Backoff(Section):
@@ -196,5 +196,5 @@ class Route(Serving):
 
     name: Name
     match: Match = Match()
-    force: dict[str, Json] = Field(default_factory=dict, alias="set")
-    default: dict[str, Json] = Field(default_factory=dict)
+    force: dict[Parameter, Json] = Field(default_factory=dict, alias="set")
+    default: dict[Parameter, Json] = Field(default_factory=dict)
