@@ -109,7 +109,7 @@ def compile_rules(
     follow; what has not changed keeps its state, so that a reload does not try a rotated key again.
     """
     taken = Taken(environ)
-    rules = load(folder, taken, VENDORS, DIALECT_AUTHORISATION)
+    rules = load(folder, taken, VENDORS, DIALECT_AUTHORISATION, gently=previous is not None)
     environ = environ if credentials is None else credentials
     providers = compile_providers(rules, folder, environ, simulator)
     if previous is not None:

@@ -82,3 +82,17 @@ def test_every_bomb_once(tmp_path: Path) -> None:
     for cost in costs:
         assert cost["answers"] == {str(cost["case"]["status"]): 1}
         assert cost["lag"]["probes"] > 0
+
+
+@pytest.mark.timeout(60)
+def test_two_reloads(tmp_path: Path) -> None:
+    answer = tmp_path / "reload.json"
+    done = subprocess.run([sys.executable, str(BENCH.with_name("reload.py")), "--quick", "--json", str(answer)],
+                          capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(answer.read_text())
+    assert found["routes"] == 21
+    for times in (*found["quiet"].values(), *found["reloading"].values(), found["between_turns"]):
+        assert times["count"] > 0
+        assert times["p50"] <= times["max"]
+    assert 0 < found["reload_seconds"]["median"] <= found["reload_seconds"]["max"]

@@ -209,6 +209,41 @@ async def test_the_admin_port_is_for_reading(gateway: Gateway, method: str) -> N
     assert answer.status in (403, 405), answer
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [headers for _, headers in PAGES] + [(("content-type", kind),) if kind else () for kind in (*SIMPLE, "application/json")],
+    ids=lambda headers: str(headers)[:50],
+)
+async def test_no_page_has_the_rules_read_again(gateway: Gateway, headers: Fields) -> None:
+    """What a page can send without asking, and, with our own header, what one would send that had asked."""
+    ours = (("x-mitmgate", "reload"),) if headers in [each for _, each in PAGES] else ()
+    before = (await admin(gateway, "/metrics")).body.decode()
+    answer = without_cors(await admin(gateway, "/reload", *headers, *ours, method="POST"))
+    assert answer.status in (400, 403), answer
+    preflight = (("origin", "https://evil.example"), ("access-control-request-headers", "x-mitmgate"))
+    answer = without_cors(await admin(gateway, "/reload", *preflight, method="OPTIONS"))
+    assert answer.status in (403, 405), answer
+    for host in REBOUND:
+        named = host.format(port=gateway.admin_port)
+        answer = without_cors(await admin(gateway, "/reload", ("x-mitmgate", "reload"), method="POST", host=named))
+        assert answer.status in (403, 421), answer
+    assert reloads_in((await admin(gateway, "/metrics")).body.decode()) == reloads_in(before)
+
+
+async def test_an_operator_has_the_rules_read_again(gateway: Gateway) -> None:
+    """So that the test above is not one of a port that refuses everybody."""
+    before = reloads_in((await admin(gateway, "/metrics")).body.decode())
+    answer = await admin(gateway, "/reload", ("x-mitmgate", "reload"), method="POST")
+    assert (answer.status, json.loads(answer.body)) == (200, {"rules": 1, "changed": False})
+    assert reloads_in((await admin(gateway, "/metrics")).body.decode()) != before
+
+
+def reloads_in(metrics: str) -> list[str]:
+    found = [line for line in metrics.splitlines() if line.startswith("mitmgate_rules_reloads_total{")]
+    assert len(found) == 3
+    return found
+
+
 async def test_the_admin_port_may_not_be_framed_sniffed_or_cached(gateway: Gateway) -> None:
     for path in ("/docs/errors/invalid_request", "/metrics", "/nowhere"):
         answer = without_cors(await admin(gateway, path))

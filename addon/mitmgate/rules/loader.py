@@ -15,6 +15,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from mitmgate.freeing import let_go, small_collections
 from mitmgate.rules.checks import Known, cross_check
 from mitmgate.rules.files import rule_files
 from mitmgate.rules.later import unbuilt
@@ -41,14 +42,23 @@ def load(
     environ: Mapping[str, str] = os.environ,
     known_vendors: Mapping[str, VendorRow] | Collection[str] = (),
     known_dialects: Collection[str] = (),
+    *,
+    gently: bool = False,
 ) -> Rules:
     """The rules of `folder`. Raises `RulesError` with all problems.
 
     `known_vendors`: provider names whose credential, and as a rule whose address, the vendor table has; names alone
-    are taken to have both. `known_dialects`: what `dialect:` may say; empty: anything.
+    are taken to have both. `known_dialects`: what `dialect:` may say; empty: anything. `gently`: a little slower, and no
+    other thread waits long for its turn.
     """
-    with _uncollected():
-        return _loaded(folder, environ, _known(known_vendors, known_dialects))
+    known = _known(known_vendors, known_dialects)
+    waste: list[object] = []
+    with small_collections() if gently else _uncollected():
+        try:
+            return _loaded(folder, environ, known, waste)
+        finally:
+            if gently:
+                let_go(waste)
 
 
 @contextmanager
@@ -63,7 +73,8 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _loaded(folder: Path, environ: Mapping[str, str], known: Known) -> Rules:
+def _loaded(folder: Path, environ: Mapping[str, str], known: Known, waste: list[object]) -> Rules:
+    """`waste` takes what is of no use afterwards."""
     problems: list[Problem] = []
     trees: list[Map] = []
     teams: dict[str, Map] = {}
@@ -91,8 +102,10 @@ def _loaded(folder: Path, environ: Mapping[str, str], known: Known) -> Rules:
         raise RulesError(_told(problems))
     whole, twice = merge(trees)
     whole, misplaced = join(whole, teams)
+    waste += (whole, trees, teams)
     problems += twice + misplaced
     values = read_values(whole, environ)
+    waste.append(values)
     problems += values.problems
     rules, wrong = _validated(values, known, whole_document=readable)
     problems = _first_of_each(problems + wrong)

@@ -6,22 +6,19 @@ Three things ask for a reload: a change that the watch saw in the folder, SIGHUP
 used are refused and told, and the old ones stay.
 
 The thread shares Python's lock with the loop, and what holds that lock long is memory: a collection of cycles that walks
-over all new objects, the old rules being freed in one go. So collections are small while a thread compiles, and the old
-rules are taken apart object by object (`freeing`).
+over all rules, the old ones being freed in one go. `freeing` does both in small steps.
 """
 
 import asyncio
-import contextlib
-import gc
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from mitmgate.freeing import Pieces, let_go, pieces_of
+from mitmgate.freeing import let_go, small_collections
 from mitmgate.rules.positions import RulesError
 from mitmgate.runtime import Snapshot
 from mitmgate.telemetry.metrics import Metrics
@@ -33,7 +30,7 @@ LOOK_EVERY: Final = 1.0                     # seconds; a change is taken when tw
 _TRIES: Final = 5                           # to read the folder while nobody writes in it
 _MOST_LOGGED: Final = 100                   # problems of one attempt
 _MOST_SHOWN: Final = 20                     # of them in /readyz
-_FEW_OBJECTS: Final = (5_000, 1, 1_000_000)     # young ones for a collection: 1 to 2 ms each; no old ones at all
+_GONE: Final = 0.1                          # seconds until a snapshot that is being freed holds nothing any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +62,20 @@ class Standing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What a thread made of the folder. `pieces`: all that hangs below the rules of before."""
+    """What a thread made of the folder."""
 
     seen: Look
     content: bytes
     snapshot: Snapshot | None = None
     problems: tuple[str, ...] = ()
-    pieces: Pieces | None = None
 
 
 class Reloading:
     """Reloads, one at a time. Make it before the first rules are read, so that no change after that is missed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, look_every: float = LOOK_EVERY) -> None:
         self._folder = folder
+        self._look_every = look_every
         self._seen, self._content = look(folder), digest(folder)
         self._turn = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
@@ -139,7 +136,7 @@ class Reloading:
             read = await asyncio.to_thread(self._read, standing)
             if read is not None:
                 return self._conclude(read, standing)
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(self._look_every)
         return Outcome("rejected", standing.snapshot.generation, ("its files change while they are read; try again",))
 
     def _conclude(self, read: _Read, standing: Standing) -> Outcome:
@@ -152,17 +149,19 @@ class Reloading:
         except ValueError as error:
             return Outcome("rejected", standing.snapshot.generation, (str(error),))
         self._content = read.content
-        if read.pieces is not None:
-            self._retire(standing.snapshot, read.pieces)
+        self._retire(standing.snapshot)
         standing.take(read.snapshot)
         return Outcome("accepted", read.snapshot.generation)
 
-    def _retire(self, snapshot: Snapshot, pieces: Pieces) -> None:
-        """When the last exchange has let go of it, its pieces are freed, one by one."""
+    def _retire(self, snapshot: Snapshot) -> None:
+        """When the last exchange has let go of it, what it holds is freed, object by object."""
+        parts: list[object] = [snapshot.rules, snapshot.table, snapshot.callers, snapshot.providers]
 
         def gone(reference: weakref.ref[Snapshot]) -> None:
             self._retired.discard(reference)
-            threading.Thread(target=let_go, args=(pieces,), name="freeing", daemon=True).start()
+            freeing = threading.Timer(_GONE, let_go, (parts,))
+            freeing.daemon = True
+            freeing.start()
 
         self._retired.add(weakref.ref(snapshot, gone))
 
@@ -172,19 +171,18 @@ class Reloading:
         seen, content = look(self._folder, old.named), digest(self._folder, old.named)
         if content == self._content:
             return _Read(seen, content)
-        with _small_collections():
+        with small_collections():
             problems, snapshot = _compiled(standing.compile, old)
-            pieces = pieces_of(old, keep=(old.shared,)) if snapshot is not None else None
         if not seen.agrees(look(self._folder, old.named)):
             return None
-        return _Read(seen, content, snapshot, problems, pieces)
+        return _Read(seen, content, snapshot, problems)
 
     async def _look_again_and_again(self) -> None:
         standing = self._standing
         assert standing is not None
         before: Look | None = None
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(self._look_every)
             now = await asyncio.to_thread(look, self._folder, standing.snapshot.named)
             if now.agrees(self._seen):
                 before = None
@@ -210,13 +208,3 @@ def _compiled(compile_: Callable[[Snapshot], Snapshot], old: Snapshot) -> tuple[
     except Exception:  # a bug of ours: the old rules stay
         logger.exception("gateway_error in a reload")
         return ("the gateway failed to compile them; its log has the cause",), None
-
-
-@contextlib.contextmanager
-def _small_collections() -> Iterator[None]:
-    usual = gc.get_threshold()
-    gc.set_threshold(*_FEW_OBJECTS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
