@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs the test suite; the first run makes .venv. Arguments go to pytest: ./run_tests.sh -k setup
+# The whole suite waits more than it computes, so as many processes as there are cores share it, file by file.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 source "$ROOT/scripts/setup.sh"
@@ -26,4 +27,7 @@ fi
 
 set_up dev
 cd -- "$ROOT"
+if (($# == 0)); then
+    set -- --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+fi
 exec "$VENV/bin/pytest" "$@"

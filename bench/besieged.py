@@ -1,21 +1,18 @@
 """What the siege and the bombs share: one gateway with rules that attacks can aim at, and the helpers that watch it."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from clients import Order
-from field import HERE, HOST, MITMGATE, Upstream, free_port, started, stop
+from field import HOST, MITMGATE, Upstream, free_port, started
 from probe import Lag
+from side import Side
 
 RULES = """\
 version: 1
@@ -74,41 +71,6 @@ def besieged(folder: Path, source: Upstream) -> Iterator[Besieged]:
     (rules / "bench.yaml").write_text(RULES.format(proxy=port, admin=admin, upstream=source.http, nobody=free_port()))
     with started([*MITMGATE, "run", "--rules", str(rules), "--confdir", str(confdir)], port, log) as pid:
         yield Besieged(pid, port, admin, log, confdir / "mitmproxy-ca-cert.pem")
-
-
-class Side:
-    """A process that stands by: it says `ready`, acts, and says what came of it in one line of JSON."""
-
-    def __init__(self, script: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        self.process = subprocess.Popen([sys.executable, str(HERE / script), *arguments], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        env={**os.environ, **(environment or {})})
-        self._line()
-
-    def tell(self) -> Self:
-        """The line for which it waits."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self
-
-    def answer(self) -> Any:
-        """What came of it; the process ends."""
-        answer = json.loads(self._line())
-        self.stop()
-        return answer
-
-    def stop(self) -> None:
-        """End it."""
-        stop(self.process)
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.stop()
-            raise SystemExit(f"{self.process.args!r} ended early, with exit code {self.process.returncode}")
-        return line
 
 
 @contextmanager

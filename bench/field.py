@@ -15,8 +15,8 @@ from typing import Any
 import trustme
 from clients import Order, Outcome
 from meter import cpu
+from side import HERE, Side, stop
 
-HERE = Path(__file__).resolve().parent
 MITMGATE = [sys.executable, "-P", "-m", "mitmgate"]
 MITMDUMP = [sys.executable, "-P", "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()", "-q"]
 TLS_OPTIONS = ["--set", "connection_strategy=lazy", "--set", "upstream_cert=false", "--ssl-insecure"]
@@ -82,18 +82,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def stop(process: subprocess.Popen[Any]) -> None:
-    """End a process: politely, and after five seconds for good."""
-    if process.stdin is not None:
-        process.stdin.close()
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @contextmanager
@@ -216,36 +204,19 @@ class Run:
     records: int | None             # lines of the gateway's record log; None: no gateway
 
 
-class Clients:
-    """A process of clients, warmed up; `begin` starts its load and `outcome` waits for the end of it."""
+class Clients(Side):
+    """A process of clients, warmed up; `tell` starts its load and `outcome` waits for the end of it.
+
+    Their connections stay open until `stop`.
+    """
 
     def __init__(self, order: Order) -> None:
+        super().__init__("clients.py", [json.dumps(asdict(order))])
         self.order = order
-        self.process = subprocess.Popen([sys.executable, str(HERE / "clients.py"), json.dumps(asdict(order))],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._line()
-
-    def begin(self) -> None:
-        """Start the load."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
 
     def outcome(self) -> Outcome:
-        """Wait for the end of the load; the connections stay open until `stop`."""
-        return Outcome(**json.loads(self._line()))
-
-    def stop(self) -> None:
-        """Close all connections."""
-        stop(self.process)
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.stop()
-            raise SystemExit(f"the clients ended early, with exit code {self.process.returncode}: {self.order}")
-        return line
+        """What came of the load."""
+        return Outcome(**json.loads(self.line()))
 
 
 def records(log: Path) -> int:
@@ -264,7 +235,7 @@ def run(contender: Contender, source: Upstream, order: Order) -> Run:
     try:
         recorded = records(recording) if recording else 0
         served, spent = source.served(), cpu(contender.pid) if contender.pid else 0.0
-        clients.begin()
+        clients.tell()
         outcome = clients.outcome()
         spent = (cpu(contender.pid) if contender.pid else 0.0) - spent
         after = source.served()

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mitmgate.conditions import Condition, Facts
+from mitmgate.conditions.condition import Condition
+from mitmgate.conditions.facts import Facts
 from mitmgate.exchange import Chosen
 from mitmgate.globs import Globs
 from mitmgate.routing.match import Asked, Match

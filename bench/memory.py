@@ -63,7 +63,7 @@ def measure(contenders: Sequence[Contender], seconds: float, interval: float = 1
                 closing.callback(clients.stop)
         began = time.monotonic()
         for clients in (each for group in running.values() for each in group):
-            clients.begin()
+            clients.tell()
         while (passed := time.monotonic() - began) < seconds:
             for name, pid in pids.items():
                 samples[name].append((passed, read(pid)))
@@ -89,7 +89,7 @@ def work(contender: Contender, seconds: float) -> None:
     """A short run of the same load."""
     started = loads(contender, seconds)
     for clients in started:
-        clients.begin()
+        clients.tell()
     for clients in started:
         clients.outcome()
         clients.stop()

@@ -19,8 +19,9 @@ import orjson
 
 from mitmgate.bodies import MemoryBody
 from mitmgate.console.requests import Requests
-from mitmgate.exchange import Arrival, Endpoint, Exchange, Origin, Record, Usage
+from mitmgate.exchange import Arrival, Endpoint, Exchange, Origin, Usage
 from mitmgate.pipeline import Pipeline, execute
+from mitmgate.record import Record
 from mitmgate.runtime import Shared, Snapshot, compile_rules
 from mitmgate.stages.record import record
 from mitmgate.stages.services import Services

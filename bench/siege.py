@@ -15,11 +15,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from besieged import Besieged, Side, awaited, besieged, probed
-from field import HERE, HOST, Clients, upstream
+from besieged import Besieged, awaited, besieged, probed
+from field import HOST, Clients, upstream
 from gateway import machine, tell
 from meter import cpu, read
 from probe import Lag
+from side import HERE, Side
 
 MIB = 1 << 20
 TESTS = HERE.parent / "tests"       # whose attacks these are
@@ -79,7 +80,7 @@ def phase(gateway: Besieged, seconds: float, attackers: Side | None) -> Phase:
             if attackers is not None:
                 attackers.tell()
             for each in clients:
-                each.begin()
+                each.tell()
             ways = dict(zip(WAYS, map(felt, clients), strict=True))
             spent = cpu(gateway.pid) - spent
     now = Phase(ways, lag, spent / seconds, read(gateway.pid).peak / MIB)

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mitmgate.conditions import BODY, LARGEST_BODY, LONGEST, MATCHED_BODY, Condition, Facts, weigh
+from mitmgate.conditions.bounds import LONGEST, weigh
+from mitmgate.conditions.condition import Condition
+from mitmgate.conditions.facts import LARGEST_BODY, MATCHED_BODY, Facts
+from mitmgate.conditions.fields import BODY
 
 CHAT: dict[str, Any] = {
     "model": "gpt-4o", "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
@@ -98,6 +101,13 @@ def test_what_holds(text: str, holds: bool | None) -> None:
             "at character 46: nothing is repeated by `{…}` inside `all`, `exists` and such",
         ),
         ('"aaa".matches(request.user)', "at character 14: `matches` takes a regular expression in quotes"),
+        ("path.matches('a' + path)", "at character 13: `matches` takes a regular expression in quotes"),
+        ("matches('a', path)", "at character 8: `matches` takes a regular expression in quotes"),
+        (
+            r"path.matches('a\x7b99\x7d')",
+            "at character 14: the regular expression is longer than 128 characters, or repeats more than 20 times",
+        ),
+        ("request.messages.exists(i, m, true)", "at character 24: `exists` takes other arguments"),
         (
             'request.messages.exists(m, m.role + "x" == "y")',
             "at character 35: nothing is added or joined inside `all`, `exists` and such",
@@ -143,6 +153,28 @@ def test_what_holds(text: str, holds: bool | None) -> None:
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Condition.parse(text)
+
+
+# What may stand between two words of CEL, and in front of them: it hides what follows from a reader that does not know it.
+BETWEEN = st.lists(
+    st.sampled_from([" ", "\t", "\n", "\f", "// '\n", "// '''\n", '// """\n', "// `\n", "//\n"]), max_size=3
+).map("".join)
+BEFORE = st.sampled_from(
+    ["", r"r'\\' != 'x' && ", r'R"\\" != "x" && ', r"r'''a'' ''' != 'x' && ", r"'\'' != 'x' && ", r"b'\\' != b'' && ",
+     r"'''a''\'''' != 'x' && ", r'"""a""\"""" != "x" && ', "tag.`a-b` != 'x' && "],
+)  # fmt: skip
+
+
+@given(BEFORE, BEFORE, st.data())
+def test_a_bound_holds_however_the_text_is_written(before: str, after: str, data: st.DataObject) -> None:
+    def written(*words: str) -> str:
+        return before + "".join(data.draw(BETWEEN) + word for word in words) + "\n && " + after + "true"
+
+    messages = ("request", ".", data.draw(st.sampled_from(["messages", "`messages`"])), ".")
+    with pytest.raises(ValueError, match="cannot stand inside one another"):
+        Condition.compiled(written(*messages, "exists", "(", "m", ",", "[1]", ".", "exists", "(", "n", ",", "true", ")", ")"))
+    assert Condition.compiled(written(*messages, "exists", "(", "m", ",", "true", ")")).reads_large
+    assert not Condition.compiled(written("request", ".", "model", "!=", "'request.messages'")).reads_large
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from cel_expr_python import cel
 
-from mitmgate.conditions import AROUND, BODY, LONGEST, MOST_LOOPS, MOST_VALUES
+from mitmgate.conditions.bounds import LONGEST, MOST_LOOPS
+from mitmgate.conditions.facts import MOST_VALUES
+from mitmgate.conditions.fields import AROUND, BODY
 
 PAGE = (Path(__file__).parents[1] / "docs" / "conditions.md").read_text("utf-8")
 TYPES = {

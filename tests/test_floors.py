@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "addon" / "mitmgate"
 FLOORS = (
     {
         "exchange", "errors", "sse", "clock", "globs", "addresses", "bodies", "encoding", "multipart", "jsonedit", "version",
-        "conditions", "freeing",
+        "conditions", "freeing", "record",
         "",                                 # the package itself
     },
     {"rules"},

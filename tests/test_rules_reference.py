@@ -9,12 +9,12 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from mitmgate.conditions import LONGEST
+from mitmgate.conditions.bounds import LONGEST
 from mitmgate.endpoints.recognition import endpoint_of
 from mitmgate.exchange import Deadlines
 from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS
 from mitmgate.routing.retry import LONGEST_WAIT, MOST_TRIES
-from mitmgate.rules import files, later, nodes, words
+from mitmgate.rules import files, later, loader, nodes, words
 from mitmgate.rules.schema import OPERATIONS, Rules
 
 PAGE = (Path(__file__).parents[1] / "docs" / "rules.md").read_text(encoding="utf-8")
@@ -183,6 +183,7 @@ def test_every_dialect_is_there(dialect: str) -> None:
     "bound",
     [
         f"{MOST_TRIES} tries", f"{LONGEST_WAIT:.0f} s", f"{files.LARGEST >> 10} KiB", f"{files.MOST_FILES:,} files",
+        f"{files.LARGEST_FOLDER >> 20} MiB and {loader.MOST_VALUES:,} values in all",
         f"{nodes.MOST_NODES:,} values", f"{nodes.MOST_REPEATED:,} values", f"{nodes.DEEPEST} levels",
         f"{LONGEST:,} characters", f"{words.MOST_CONDITIONS:,} different ones", f"{words.MOST_CHARACTERS:,} characters",
     ],

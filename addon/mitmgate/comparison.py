@@ -7,10 +7,12 @@ that came out of the environment is, and of what may hold a secret only that it 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 from mitmgate.errors import Refusal
 from mitmgate.rehearsal import afresh, rehearse_now
+from mitmgate.routing.match import may_hold_secret
 from mitmgate.rules.places import Places
 from mitmgate.rules.positions import Path, dotted
 from mitmgate.rules.schema import Rules
@@ -40,9 +42,6 @@ _HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "telemetry": frozenset({"otlp"}),
     "notify": frozenset({"webhook"}),
 }
-_HIDDEN_HEADERS: Final = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-goog-api-key"}
-)
 _ABSENT: Final = object()
 
 
@@ -229,7 +228,9 @@ def _numbered(items: Sequence[Mapping[str, Any]], naming: Callable[[Mapping[str,
 
 def _hidden(path: Path) -> bool:
     keys = _HIDDEN.get(str(path[0]), frozenset())
-    return any(part in keys or (isinstance(part, str) and part.lower() in _HIDDEN_HEADERS) for part in path)
+    return any(part in keys for part in path) or any(
+        of in ("header", "headers") and may_hold_secret(str(name).lower()) for of, name in pairwise(path)
+    )
 
 
 def _moved(old: Sequence[str], new: Sequence[str]) -> frozenset[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from mitmgate.console.admin import AdminServer, Readiness
 from mitmgate.errors import CODES
-from mitmgate.exchange import Record
+from mitmgate.record import Record
 from mitmgate.telemetry.metrics import Metrics
 from mitmgate.transport.reload import Outcome
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mitmgate.conditions import Condition, Facts
+from mitmgate.conditions.condition import Condition
+from mitmgate.conditions.facts import Facts
 from mitmgate.globs import Globs
 from mitmgate.routing.index import Index
 from mitmgate.routing.match import Asked, Match

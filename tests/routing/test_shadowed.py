@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitmgate.conditions import Condition, Facts
+from mitmgate.conditions.condition import Condition
+from mitmgate.conditions.facts import Facts
 from mitmgate.globs import Glob, Globs
 from mitmgate.routing.match import Asked, Match
 from mitmgate.routing.shadowed import empty, implies, wider

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from mitmgate.rules.events import TAGS
-from mitmgate.rules.files import LARGEST, MOST_FILES
-from mitmgate.rules.loader import load
+from mitmgate.rules.files import LARGEST, LARGEST_FOLDER, MOST_FILES
+from mitmgate.rules.loader import MOST_VALUES, load
 from mitmgate.rules.nodes import MOST_NODES, SLOW_LARGEST, SLOW_MOST_NODES, compose
 from mitmgate.rules.positions import MOST_PROBLEMS, RulesError
 
@@ -195,6 +195,21 @@ def test_too_many_files(tmp_path: Path) -> None:
     with pytest.raises(RulesError) as caught:
         load(tmp_path, {})
     assert [p.message for p in caught.value.problems] == ["more than 1,000 files"]
+
+
+def test_too_much_in_all(tmp_path: Path) -> None:
+    """Each file is within its bounds."""
+    (tmp_path / "a.yaml").write_text("version: 1\n")
+    for number in range(MOST_VALUES // MOST_NODES + 1):
+        (tmp_path / f"b{number:02}.yaml").write_text("a: [" + many("1,", 1) + "]\n")
+    with pytest.raises(RulesError) as caught:
+        load(tmp_path, {})
+    assert str(caught.value.problems[-1]) == f"b10.yaml:1:1: up to here the files hold more than {MOST_VALUES:,} values"
+    for number in range(LARGEST_FOLDER // ROOM + 1):
+        (tmp_path / f"b{number:02}.yaml").write_text("#" * ROOM)
+    with pytest.raises(RulesError) as caught:
+        load(tmp_path, {})
+    assert [p.message for p in caught.value.problems] == ["up to here the files are larger than 16 MiB in all"]
 
 
 def test_no_files_and_no_folder(tmp_path: Path) -> None:

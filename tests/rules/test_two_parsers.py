@@ -83,6 +83,8 @@ def test_both_read_the_same(text: str) -> None:
 
 
 @given(edited())
+@example("? &a: ")
+@example("a: {? &b: : c}")
 def test_a_file_has_the_tree_and_problems_that_ruamel_gives_it(text: str) -> None:
     tree, wrong = compose(text, "a.yaml")
     expected, problems = slow(text)

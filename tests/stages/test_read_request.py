@@ -191,6 +191,7 @@ async def test_an_encoded_body_is_read_decoded(services: Snapshot) -> None:
         (chat(""), "hex", "unsupported_media_type"),
         (gzip.compress(gzip.compress(chat(""))), "gzip, gzip", "unsupported_media_type"),
     ],
+    ids=["grows beyond the limit", "cut off", "not encoded", "unknown", "twice"],
 )
 async def test_encodings_that_are_refused(services: Snapshot, body: bytes, encoding: str, code: str) -> None:
     assert (await refusal(call(body=body, headers={**JSON, "content-encoding": encoding}), services)).code == code

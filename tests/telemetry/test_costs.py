@@ -7,8 +7,8 @@ from genai_prices import Usage, calc_price
 from genai_prices.data import providers as listed
 from test_records import RECORD
 
-from mitmgate.exchange import Billing
 from mitmgate.providers.catalogue import rate_of
+from mitmgate.record import Billing
 from mitmgate.telemetry.costs import MOST_TOKENS, cost_of, vendor_of
 
 OPENAI = Billing("openai", "openai", "api.openai.com", ("gpt-4o-mini",))

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mitmgate.errors import CODES, FaultKind
-from mitmgate.exchange import AttemptRecord, GuardrailRecord, Record, SkippedRecord
+from mitmgate.record import AttemptRecord, GuardrailRecord, Record, SkippedRecord
 from mitmgate.telemetry.costs import Cost
 from mitmgate.telemetry.metrics import OUTCOMES, RELOADS, Metrics
 

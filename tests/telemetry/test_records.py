@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mitmgate.exchange import AttemptRecord, Billing, GuardrailRecord, Record, SkippedRecord
+from mitmgate.record import AttemptRecord, Billing, GuardrailRecord, Record, SkippedRecord
 from mitmgate.telemetry.costs import Cost
 from mitmgate.telemetry.records import (
     LARGEST_COUNT,

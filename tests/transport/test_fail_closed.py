@@ -101,6 +101,15 @@ def test_a_reply_that_cannot_be_handled_does_not_pass(broken: Broken) -> None:
     assert refused(broken.chat(stream=False))
 
 
+@params(
+    "name:mitmgate.transport.collected.Collected.read", "name:mitmgate.addon.Gateway.large_reply",
+    first=lambda: does.ok("from the first" * 100_000),
+)  # fmt: skip
+def test_a_large_reply_that_cannot_be_read_does_not_pass(broken: Broken) -> None:
+    """It is read in a thread, by a hook: mitmproxy logs what a hook raises, and goes on."""
+    assert refused(broken.chat(stream=False))
+
+
 @params(*HANDLING, "name:mitmgate.dialects.openai.reading.OpenAIReader.event")
 def test_a_stream_that_cannot_be_handled_does_not_pass(broken: Broken) -> None:
     assert refused(broken.chat(stream=True))

@@ -11,9 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-import orjson
-
 from mitmgate.cli import diff
+from mitmgate.cli.answers import print_json
 from mitmgate.cli.folders import wrong_folder
 from mitmgate.cli.warnings import marked, unserved, warnings
 from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """The exit code: 0 valid, 1 not valid, 2 wrong usage."""
     if args.schema:
-        _print_json(json_schema())
+        print_json(json_schema())
         return VALID
     if wrong := _misused(args):
         print(f"mitmgate check: {wrong}", file=sys.stderr)
@@ -64,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     if args.strict:
         problems, warned = (*problems, *warned), ()
     if args.json:
-        _print_json(_answer(rules, problems, warned))
+        print_json(_answer(rules, problems, warned))
     else:
         _tell(rules, problems, warned)
     return INVALID if problems else VALID
@@ -135,7 +134,3 @@ def _counts(rules: Rules | None) -> dict[str, int | None]:
 
 def _counted(number: int | None, things: str) -> str:
     return f"{number} {_THINGS.get(things, things.removesuffix('s')) if number == 1 else things}"
-
-
-def _print_json(document: object) -> None:
-    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from mitmgate.cli.answers import print_json
 from mitmgate.cli.warnings import unserved
 from mitmgate.comparison import Change, Difference, Outcome, Served, compare, served
 from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS
@@ -45,7 +46,7 @@ def main(old: Path, new: Path, *, requests: Path | None, as_json: bool) -> int:
         print(f"mitmgate check: {requests}: {error}: {_MEANT}", file=sys.stderr)
         return WRONG_USAGE
     if as_json:
-        _print_json(_document({}, changes, compared))
+        print_json(_document({}, changes, compared))
     else:
         print("\n".join((*_rules(changes), *(_calls(compared) if compared is not None else ()))))
     return DIFFERS if changes or not all(each.alike for _, each in compared or ()) else SAME
@@ -66,7 +67,7 @@ def _snapshot(folder: Path, side: str, problems: dict[str, Sequence[Problem]]) -
 
 def _invalid(problems: Mapping[str, Sequence[Problem]], folders: Mapping[str, Path], as_json: bool) -> None:
     if as_json:
-        _print_json(_document(problems, (), None))
+        print_json(_document(problems, (), None))
         return
     for side, found in problems.items():
         for problem in found:
@@ -189,7 +190,3 @@ def _requests_document(compared: Sequence[tuple[str, Served]]) -> dict[str, obje
             {"request": name, "old": asdict(each.old), "new": asdict(each.new)} for name, each in compared if not each.alike
         ],
     }
-
-
-def _print_json(document: object) -> None:
-    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

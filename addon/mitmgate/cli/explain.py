@@ -4,13 +4,13 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import jiter
 import orjson
 
+from mitmgate.cli.answers import print_json, tell_invalid
 from mitmgate.cli.folders import wrong_folder
 from mitmgate.explanation import Explanation, Tried, Verdict, effective, explain
 from mitmgate.rehearsal import RequestError, rehearse_now, rules_alone
@@ -62,23 +62,16 @@ def main(args: argparse.Namespace) -> int:
         print(f"mitmgate explain: {usage}", file=sys.stderr)
         return WRONG_USAGE
     except RulesError as error:
-        if args.json:
-            _print_json({"valid": False, "problems": [asdict(problem) for problem in error.problems]})
-        else:
-            print("\n".join(map(str, error.problems)), file=sys.stderr)
+        tell_invalid(error, as_json=args.json)
         return INVALID
     except ValueError as error:
         print(error, file=sys.stderr)
         return INVALID
     if args.json:
-        _print_json(snapshot.taken.hide(document))
+        print_json(snapshot.taken.hide(document))
     else:
         print(snapshot.taken.hide("\n".join(lines)))
     return EXPLAINED
-
-
-def _print_json(document: object) -> None:
-    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
 def _read(name: str) -> Mapping[str, Any]:

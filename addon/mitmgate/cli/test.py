@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
-import orjson
-
+from mitmgate.cli.answers import print_json, tell_invalid
 from mitmgate.cli.folders import wrong_folder
 from mitmgate.rules.positions import RulesError
 from mitmgate.rules.trials import FOLDER, load_trials
@@ -51,10 +50,7 @@ def main(args: argparse.Namespace) -> int:
             return FAILED
         report = run_trials(folder, files, os.environ, lambda name: text in name.casefold())
     except RulesError as error:
-        if args.json:
-            _print_json({"valid": False, "problems": [asdict(problem) for problem in error.problems]})
-        else:
-            print("\n".join(map(str, error.problems)), file=sys.stderr)
+        tell_invalid(error, as_json=args.json)
         return FAILED
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -71,14 +67,10 @@ def main(args: argparse.Namespace) -> int:
     least: float | None = args.coverage_min
     reported = args.coverage or least is not None
     if args.json:
-        _print_json(_document(report, reported))
+        print_json(_document(report, reported))
     else:
         print("\n".join(_told(report, reported, least)))
     return FAILED if report.failed or (least is not None and report.coverage < least) else PASSED
-
-
-def _print_json(document: object) -> None:
-    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
 def _share(text: str) -> float:

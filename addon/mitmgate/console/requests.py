@@ -17,8 +17,9 @@ from typing import Any, Final, NamedTuple
 
 import jiter
 
-from mitmgate.exchange import Exchange, Record, Reply
+from mitmgate.exchange import Exchange, Reply
 from mitmgate.explanation import explain
+from mitmgate.record import Record
 from mitmgate.routing.match import Match
 from mitmgate.runtime import Snapshot
 from mitmgate.telemetry.records import record_document

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from mitmgate.conditions import Condition
+from mitmgate.conditions.condition import Condition
 from mitmgate.exchange import Allow, Chosen, Constraint, Deadlines, Guarded, Provider, Reach, RetryRule, Target
 from mitmgate.globs import Globs
 from mitmgate.providers.catalogue import context_window, models_of

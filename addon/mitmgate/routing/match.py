@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from mitmgate.conditions import Condition, Facts
+from mitmgate.conditions.condition import Condition
+from mitmgate.conditions.facts import Facts
 from mitmgate.globs import Globs
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -131,7 +132,7 @@ def _keys(match: Match) -> Iterator[Key]:
     for name, values in match.tag:
         yield _globs(f"tag.{name}", values, _tag(name))
     for name, values in match.header:
-        yield _globs(f"header.{name}", values, _header(name), hidden=any(word in name for word in _SECRET))
+        yield _globs(f"header.{name}", values, _header(name), hidden=may_hold_secret(name))
     if match.client:
         networks = match.client
         yield Key("client", lambda a: _inside(a.client, networks), ", ".join(map(str, networks)), lambda a: a.client)
@@ -139,6 +140,11 @@ def _keys(match: Match) -> Iterator[Key]:
         yield _when(match.when)
     if match.exclude is not None:
         yield _not(match.exclude)
+
+
+def may_hold_secret(header: str) -> bool:
+    """Whether a header's name, in lower case, says that its value may be one."""
+    return any(word in header for word in _SECRET)
 
 
 def _globs(name: str, values: Globs, read: Callable[[Asked], str | None], *, hidden: bool = False) -> Key:

@@ -73,6 +73,12 @@ class Libyaml:
         if end < len(self._text) and self._text[end] not in _NAME_ENDS:
             raise NotAlike("a name of this kind behind `&` or `*`", mark.line + 1, mark.column + 1)
 
+    def look_at_key(self, event: Any) -> None:
+        """That is no text. Raises `NotAlike` where a name may be why: `? &a: ` has a map for its key here, text in YAML 1.2."""
+        mark = event.start_mark
+        if self._text[mark.index : mark.index + 1] in ("&", "*"):
+            raise NotAlike("a name of this kind behind `&` or `*`", mark.line + 1, mark.column + 1)
+
     def look_at_nothing(self, event: Any) -> None:
         """A key or list item of which nothing is written. Raises `NotAlike`, for libyaml places it elsewhere."""
         mark = event.start_mark
@@ -111,6 +117,9 @@ class Ruamel:
 
     def look_at_name(self, event: Any) -> None:
         """What it says holds."""
+
+    def look_at_key(self, event: Any) -> None:
+        """It is what it is."""
 
     def look_at_nothing(self, event: Any) -> None:
         """Its place holds."""

@@ -39,6 +39,7 @@ class Taken(Mapping[str, str]):
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._read: dict[str, str] = {}     # value → name
+        self._hiding: tuple[int, re.Pattern[str], dict[str, str]] | None = None     # of how many values; by folded value
 
     def __getitem__(self, name: str) -> str:
         value = self._environ[name]
@@ -57,9 +58,12 @@ class Taken(Mapping[str, str]):
         if not self._read:
             return shown
         if isinstance(shown, str):
-            names = {value.casefold(): f"${{{name}}}" for value, name in self._read.items()}
-            # Longest first; without regard to case, since hosts are shown in lower case whatever was written.
-            secrets = re.compile("|".join(sorted(map(re.escape, self._read), key=len, reverse=True)), re.IGNORECASE)
+            if self._hiding is None or self._hiding[0] != len(self._read):
+                # Longest first; without regard to case, since hosts are shown in lower case whatever was written.
+                pattern = re.compile("|".join(sorted(map(re.escape, self._read), key=len, reverse=True)), re.IGNORECASE)
+                named = {value.casefold(): f"${{{name}}}" for value, name in self._read.items()}
+                self._hiding = len(self._read), pattern, named
+            _, secrets, names = self._hiding
             return secrets.sub(lambda found: names.get(found[0].casefold(), "${…}"), shown)
         if isinstance(shown, Mapping):
             return {self.hide(key): self.hide(value) for key, value in shown.items()}

@@ -13,6 +13,7 @@ from typing import Final
 from mitmgate.rules.positions import Place, Problem, shown
 
 LARGEST: Final = 1 << 20                    # bytes of one file
+LARGEST_FOLDER: Final = 16 << 20            # characters of all files
 MOST_FILES: Final = 1_000                   # of the main rules, and of teams
 TEAMS: Final = "teams"
 
@@ -36,6 +37,17 @@ def rule_files(folder: Path) -> Iterator[RuleFile | Problem]:
 
     Hidden ones (an editor's locks) are not rules.
     """
+    left = LARGEST_FOLDER
+    for file in _files(folder):
+        if isinstance(file, RuleFile):
+            left -= len(file.text)
+            if left < 0:
+                yield Problem(file.name, 1, 1, "", f"up to here the files are larger than {LARGEST_FOLDER >> 20} MiB in all")
+                return
+        yield file
+
+
+def _files(folder: Path) -> Iterator[RuleFile | Problem]:
     try:
         names = _names(folder)
     except OSError as error:

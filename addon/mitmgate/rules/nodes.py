@@ -212,6 +212,7 @@ class Composer:
             if type(event) is not self._scalar:
                 if type(event) is self._map_ends:
                     return Map(place, entries, size, height + 1)
+                self._parser.look_at_key(event)
                 raise self._stop("a key must be plain text, not an alias, a map or a list")
             key = self._node(event, depth + 1)
             text, key_place = key.text, key.place       # type: ignore[union-attr]  # a scalar's

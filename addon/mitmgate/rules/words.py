@@ -9,7 +9,8 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, PlainValidator, SecretStr, ValidationInfo
 
-from mitmgate.conditions import LONGEST, Condition, weigh
+from mitmgate.conditions.bounds import LONGEST, weigh
+from mitmgate.conditions.condition import Condition
 from mitmgate.rules.expand import Expanded
 from mitmgate.rules.units import broken, expected, text, written_as
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from mitmgate.conditions import Facts
+from mitmgate.conditions.facts import Facts
 from mitmgate.errors import Refusal
 from mitmgate.exchange import Chosen, Exchange, Provider, Reach, Target
 from mitmgate.routing.constraints import objection

@@ -1,6 +1,7 @@
 """Record: the frozen summary of a finished exchange, which log and metrics read."""
 
-from mitmgate.exchange import Attempt, AttemptRecord, Billing, Exchange, GuardrailRecord, Record, SkippedRecord, Target
+from mitmgate.exchange import Attempt, Exchange, Target
+from mitmgate.record import AttemptRecord, Billing, GuardrailRecord, Record, SkippedRecord
 from mitmgate.routing.constraints import speaks_of
 
 

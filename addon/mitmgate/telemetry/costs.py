@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from mitmgate.exchange import Billing, Record
 from mitmgate.globs import Globs
 from mitmgate.providers.catalogue import Rate, rate_of
 from mitmgate.providers.vendors import VENDORS
+from mitmgate.record import Billing, Record
 
 MOST_TOKENS: Final = 2**40          # what a provider claims beyond this is not a count
 _MILLION: Final = 1_000_000

@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 
 from mitmgate.clock import SystemClock
 from mitmgate.errors import CODES, FaultKind
-from mitmgate.exchange import Record
+from mitmgate.record import Record
 from mitmgate.routing.match import UNKNOWN
 from mitmgate.telemetry.costs import MOST_TOKENS, Cost
 

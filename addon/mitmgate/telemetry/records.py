@@ -20,7 +20,7 @@ from typing import Final
 
 import orjson
 
-from mitmgate.exchange import AttemptRecord, Record
+from mitmgate.record import AttemptRecord, Record
 from mitmgate.telemetry.costs import Cost, cost_of
 
 LONGEST_TEXT: Final = 256           # characters

@@ -97,6 +97,13 @@ class House:
         """Make everything. Raises RulesError, ValueError, AuthorityError or OSError: what is wrong with rules, CA or ports."""
         self._simulator = Simulator()
         self._simulated = await self._simulator.start()
+        try:
+            await self._build()
+        except BaseException:
+            await self._simulator.stop()
+            raise
+
+    async def _build(self) -> None:
         self.reloading = Reloading(self._folder)
         self.snapshot = compile_rules(self._folder, self._environ, self._simulated, self.shared)
         rules = self._started = self.snapshot.rules
@@ -105,7 +112,6 @@ class House:
         self.metrics = Metrics(VERSION)
         tell_names(self.metrics, self.snapshot)
         self.metrics.ca_expires_at(self.authority.expires.timestamp())
-        self.records = RecordLog(on_drop=self.metrics.records_dropped.inc, on_cost=self.metrics.spend)
         self.requests = Requests()
         self.admin = AdminServer(
             self.readiness, self.metrics, requests=self.requests, hosts=rules.listen.hosts, reload=self._reload
@@ -115,6 +121,7 @@ class House:
         except OSError as error:
             raise cannot_listen(error, rules, self._folder, "admin") from error
         self.shared.doc_base = self.admin_url
+        self.records = RecordLog(on_drop=self.metrics.records_dropped.inc, on_cost=self.metrics.spend)
 
     def _authority(self, snapshot: Snapshot) -> Authority:
         # `spare`: so that a vendor added to the rules later needs no new CA.

@@ -8,13 +8,12 @@ import base64
 import hashlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from mitmproxy import http
 from mitmproxy.net.http.validate import validate_headers
-from mitmproxy.proxy import commands, events
+from mitmproxy.proxy import events
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
@@ -28,10 +27,11 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.utils import ReceiveBuffer
 
-from mitmgate.dialects.reading import Kind, ReplyReader
+from mitmgate.dialects.reading import Kind
 from mitmgate.encoding import Decoder, DecodingError, TooLarge, decoder
 from mitmgate.errors import Fault, FaultKind, error_body
 from mitmgate.sse import EventSplitter
+from mitmgate.transport.collected import NOT_ENCODED, TOO_LARGE_DECODED, Collected, LargeReplyHook
 from mitmgate.transport.passage import BROKEN, Broken, Permit
 from mitmgate.transport.stream import GatewayStream
 
@@ -49,44 +49,7 @@ _REFRAMED: Final = frozenset(
     }
 )
 _DECODED: Final = _REFRAMED | {b"content-encoding"}
-_TOO_LARGE_DECODED: Final = "the provider's reply is too large when it is decompressed"
-_NOT_ENCODED: Final = "the provider's reply is not encoded as it says"
 _GARBAGE: Final = Fault(FaultKind.GARBAGE, "the provider sent an event that cannot be read")
-
-
-@dataclass
-class LargeReplyHook(commands.StartHook):
-    """A collected reply is whole; call this in a thread. Not a flow: no UpdateHook."""
-
-    read: Callable[[], None]
-
-
-class Collected:
-    """A collected reply's body, to be read in one go, by whatever thread."""
-
-    body: bytes | None = None               # None: it was not read
-    fault: Fault | None = None
-    spoiled = False                         # its encoding is why
-
-    def __init__(self, pieces: list[bytes], encoded: list[bytes], decoder: Decoder | None, reader: ReplyReader | None) -> None:
-        """`pieces` come before what is still encoded. `reader`: of the JSON that it is to be; None: it may be anything."""
-        self._pieces, self._encoded, self._decoder, self._reader = pieces, encoded, decoder, reader
-
-    def read(self) -> None:
-        """Set `body`, or `fault` too."""
-        if self._decoder is not None:
-            try:
-                self._pieces.append(self._decoder.feed(b"".join(self._encoded)))
-                self._decoder.finish()
-            except TooLarge:
-                self.fault = Fault(FaultKind.TOO_LARGE, _TOO_LARGE_DECODED)
-            except DecodingError:
-                self.fault = Fault(FaultKind.GARBAGE, _NOT_ENCODED)
-            self.spoiled = self.fault is not None
-        body, self._pieces, self._encoded = b"".join(self._pieces), [], []
-        if self._reader is not None and self.fault is None:
-            self.fault = self._reader.body(body)
-        self.body = body
 
 
 class ReplyStream(GatewayStream):
@@ -299,9 +262,9 @@ class ReplyStream(GatewayStream):
         try:
             return self.decoder.feed(data)
         except TooLarge:
-            fault = Fault(FaultKind.TOO_LARGE, _TOO_LARGE_DECODED)
+            fault = Fault(FaultKind.TOO_LARGE, TOO_LARGE_DECODED)
         except DecodingError:
-            fault = Fault(FaultKind.GARBAGE, _NOT_ENCODED)
+            fault = Fault(FaultKind.GARBAGE, NOT_ENCODED)
         yield from self.spoiled(fault)
         return None
 
@@ -311,7 +274,7 @@ class ReplyStream(GatewayStream):
             try:
                 self.decoder.finish()
             except (DecodingError, TooLarge):
-                yield from self.spoiled(Fault(FaultKind.GARBAGE, _NOT_ENCODED))
+                yield from self.spoiled(Fault(FaultKind.GARBAGE, NOT_ENCODED))
                 return False
         return True
 
