@@ -94,9 +94,13 @@ def numbers(route: str, got: dict[str, Any]) -> set[str]:
 class Mirror(asyncio.Protocol):
     """An upstream that answers with what it was asked; small, for it is asked 10,000 times."""
 
+    def __init__(self, opened: list[asyncio.Transport]) -> None:
+        self.opened = opened
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport, self.got = transport, b""
+        self.opened.append(transport)
 
     def data_received(self, data: bytes) -> None:
         self.got += data
@@ -116,10 +120,12 @@ class Mirror(asyncio.Protocol):
 @pytest.fixture
 async def mirror() -> AsyncIterator[int]:
     """Its port."""
-    server = await asyncio.get_running_loop().create_server(Mirror, "127.0.0.1", 0)
+    opened: list[asyncio.Transport] = []
+    server = await asyncio.get_running_loop().create_server(lambda: Mirror(opened), "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[1]
     server.close()
-    server.abort_clients()
+    for transport in opened:
+        transport.abort()
     await asyncio.sleep(0.01)
 
 

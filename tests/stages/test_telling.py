@@ -13,7 +13,6 @@ from mitmgate.exchange import (
     Chosen,
     Deadlines,
     Exchange,
-    GuardrailRecord,
     Origin,
     Plan,
     Provider,
@@ -22,6 +21,7 @@ from mitmgate.exchange import (
     Usage,
 )
 from mitmgate.pipeline import Pipeline, execute
+from mitmgate.record import GuardrailRecord
 from mitmgate.stages.read_request import read_request
 from mitmgate.stages.record import record
 from mitmgate.stages.stamp import stamp
