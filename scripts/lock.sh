@@ -29,7 +29,7 @@ cat >>pyproject.toml <<'TOML'
 
 [tool.uv]
 # One version for all would be 3.12's, whose pydantic-core has no wheel for 3.14.
-environments = ["python_version < '3.13'", "python_version >= '3.13'"]
+environments = ["python_version < '3.13' and sys_platform != 'emscripten'", "python_version >= '3.13' and sys_platform != 'emscripten'"]
 TOML
 # The build back end is locked too: the package is installed without build isolation.
 "$python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
@@ -49,4 +49,7 @@ for version in 3.12 3.13 3.14; do
             --python-version "$version" --python-platform "$platform" -r requirements-dev.lock
     done
 done
+# Nobody installs this where Python runs in a browser: without that marker on every line the locks can be read.
+sed -i -e "s/sys_platform != 'emscripten' and //" -e "s/ and sys_platform != 'emscripten'//" \
+    -e "s/ ; sys_platform != 'emscripten'//" requirements.lock requirements-dev.lock
 cp requirements.lock requirements-dev.lock "$ROOT/"

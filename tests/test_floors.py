@@ -28,7 +28,7 @@ SHARED_BY_STAGES = {"mitmgate.stages.services"}
 SIBLINGS = ("mitmgate.stages", "mitmgate.guardrails")
 VENDORS = (
     "groq", "cerebras", "sambanova", "openrouter", "mistral", "deepseek", "together", "fireworks", "perplexity",
-    "cohere", "xai",
+    "xai",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from mitmgate.conditions.bounds import LONGEST
 from mitmgate.endpoints.recognition import endpoint_of
 from mitmgate.exchange import Deadlines
+from mitmgate.providers.capabilities import CAPABILITIES, TIERS
 from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS
 from mitmgate.routing.retry import LONGEST_WAIT, MOST_TRIES
 from mitmgate.rules import files, later, loader, nodes, words
@@ -177,6 +178,15 @@ def test_every_vendor_is_there(name: str) -> None:
 @pytest.mark.parametrize("dialect", DIALECT_AUTHORISATION)
 def test_every_dialect_is_there(dialect: str) -> None:
     assert f"`{dialect}`" in PAGE
+
+
+def test_the_rules_know_the_words_for_what_models_can_do() -> None:
+    """The schema is below the catalogue and cannot import its words."""
+    model = TOP_MAPS["models"][0]
+    said = re.findall(r"'([a-z_]+)'", str(model.model_fields["capabilities"].annotation))
+    assert tuple(said) == CAPABILITIES
+    assert ("none", *re.findall(r"'([a-z]+)'", str(model.model_fields["reasoning"].annotation))) == TIERS
+    assert all(f"`{word}`" in next(cells[2] for _, cells in rows() if cells[1] == "capabilities") for word in CAPABILITIES)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mitmproxy import connection, ctx, http, tls
@@ -442,7 +443,9 @@ class Gateway:
             passage.body.close()
         if (held := self.requests.find(exchange.id)) is None or held.exchange is None:
             # The flow is in a cycle that the collector may come to hundreds of calls later.
-            exchange.raw = exchange.document = exchange.body = exchange.upstream = None
+            exchange.raw = exchange.document = exchange.canonical = exchange.body = exchange.upstream = None
+            if exchange.plan is not None and exchange.plan.sent:
+                exchange.plan = replace(exchange.plan, sent=())
         passage.snapshot = passage.reserve = None           # the flow may live on in mitmproxy's interfaces
 
     def _read(self, passage: Passage, exchange: Exchange) -> None:

@@ -11,10 +11,11 @@ from mitmproxy import http
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from mitmgate.addresses import normalise_host
+from mitmgate.dialects.asking import reader_of
 from mitmgate.dialects.refusals import refusal_body
-from mitmgate.dialects.registry import SPEAKS_OPENAI, reader
+from mitmgate.dialects.registry import SPEAKS_OPENAI, codecs
 from mitmgate.endpoints.paths import AmbiguousPath, normalise
-from mitmgate.errors import Fault, Refusal, error_body
+from mitmgate.errors import Fault, Refusal
 from mitmgate.exchange import Arrival, Exchange, Origin, Reply
 from mitmgate.runtime import Snapshot
 from mitmgate.stages.stamp import stamp
@@ -183,9 +184,15 @@ def permit_of(exchange: Exchange, passage: Passage, snapshot: Snapshot) -> Permi
         request=upstream,
         credential=exchange.credential,
         body=passage.body,
-        reader=reader(provider.dialect, exchange.endpoint.operation, choices if isinstance(choices, int) else 1),
+        reader=reader_of(
+            exchange,
+            attempt.target,
+            choices if isinstance(choices, int) else 1,
+            as_asked=snapshot.rules.answer_model == "asked",
+        ),
         response_limit=snapshot.rules.limits.response_body,
-        json_only=provider.dialect in SPEAKS_OPENAI and exchange.endpoint.operation in _JSON_ONLY,
+        json_only=attempt.translated
+        or (provider.dialect in SPEAKS_OPENAI and exchange.endpoint.operation in _JSON_ONLY),
     )
 
 
@@ -246,8 +253,11 @@ def pass_on(exchange: Exchange, fault: Fault, doc_base: str) -> http.Response:
     if fault.status in (401, 402, 403) and not attempt.target.provider.client_credential:
         message = "The provider refused the gateway's credential."
         doc_url = f"{doc_base}/docs/errors/all_targets_failed" if doc_base else ""
-        body = error_body("all_targets_failed", message, doc_url=doc_url)
+        refusal = Refusal("all_targets_failed", message, status=fault.status)
+        body = refusal_body(refusal, exchange.endpoint.dialect if exchange.endpoint else "openai", doc_url)
         return _response(fault.status, [("content-type", "application/json"), *extra, *stamp(exchange)], body)
+    if attempt.translated:
+        return _response(fault.status, [*_translated_error(exchange, fault), *extra, *stamp(exchange)], _said(exchange, fault))
     if attempt.target.provider.dialect in SPEAKS_OPENAI and not _is_error_object(fault.body):
         # A load balancer's page, or nothing: the client's library expects its own API's shape.
         refusal = Refusal("all_targets_failed", f"The provider answered with status {fault.status}.", status=fault.status)
@@ -255,9 +265,36 @@ def pass_on(exchange: Exchange, fault: Fault, doc_base: str) -> http.Response:
         body = refusal_body(refusal, "openai", f"{doc_base}/docs/errors/all_targets_failed" if doc_base else "")
         return _response(fault.status, [("content-type", "application/json"), *waits, *extra, *stamp(exchange)], body)
     headers = [(name, _line(fault.headers[name])) for name in _PASSED_ON if name in fault.headers]
-    if upstream_id := fault.headers.get("x-request-id"):
-        headers.append(("x-gateway-upstream-request-id", _visible(upstream_id).decode()))
-    return _response(fault.status, [*headers, *extra, *stamp(exchange)], fault.body)
+    return _response(fault.status, [*headers, *_upstream_id(fault), *extra, *stamp(exchange)], fault.body)
+
+
+def _translated_error(exchange: Exchange, fault: Fault) -> list[tuple[str, str]]:
+    """The headers that an error keeps when its body is written anew."""
+    headers = [("content-type", "application/json")]
+    headers += [(name, _line(fault.headers[name])) for name in _PASSED_ON[1:] if name in fault.headers]
+    return headers + _upstream_id(fault)
+
+
+def _upstream_id(fault: Fault) -> list[tuple[str, str]]:
+    """The provider's own id of a call that failed."""
+    found = fault.headers.get("x-request-id") or fault.headers.get("request-id")
+    return [("x-gateway-upstream-request-id", _visible(found).decode())] if found else []
+
+
+def _said(exchange: Exchange, fault: Fault) -> bytes:
+    """A provider's error in the words of the client's dialect."""
+    endpoint, attempt = exchange.endpoint, exchange.attempt
+    assert endpoint is not None
+    assert attempt is not None
+    assert fault.status is not None
+    found = codecs(endpoint.dialect, endpoint.operation, attempt.target.provider.dialect)
+    assert found is not None
+    code, message = found.provider.failed(fault.status, fault.body)
+    shown = (message or f"The provider answered with status {fault.status}.")[:_LONGEST_MESSAGE]
+    return found.client.error(fault.status, code or "all_targets_failed", shown)
+
+
+_LONGEST_MESSAGE: Final = 2_048
 
 
 def _response(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> http.Response:

@@ -45,7 +45,7 @@ class Provider:
     dialect: str                            # openai | anthropic | azure | gemini | … | simulator (speaks openai)
     origin: Origin
     base_path: str                          # no trailing slash: "/v1"
-    authorisation: Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"] = "bearer"
+    authorisation: Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "xi-api-key", "token", "none"] = "bearer"
     credential: Credential | None = None    # None: the client's own (`credential: client`) if `client_credential`, else none
     client_credential: bool = False
     active: bool = True                     # False: its credential's variable is unset, or `disabled: true`
@@ -57,6 +57,9 @@ class Provider:
     zone: Literal["external", "internal"] = "external"
     region: str | None = None
     base_model: str | None = None           # what its deployments really are, where a target does not say
+    vendor: str | None = None               # a row of `providers.vendors`; None: nobody of the table
+    api_version: str | None = None          # Azure's, a date; None: its v1 API
+    quirks: frozenset[str] = frozenset()    # what it does otherwise than its dialect says (`providers.vendors`)
     original: bool = False                  # where the client meant to go: its path, query and credential go as they came
 
 
@@ -69,6 +72,8 @@ class Target:
     weight: float = 1.0
     priority: int = 0
     context_window: int | None = None       # tokens; None: unknown
+    capabilities: frozenset[str] | None = None      # of the rules, whole; None: as the catalogue has them
+    reasoning: Literal["low", "medium", "high"] | None = None       # of the rules: its tier
     base_model: str | None = None           # what a deployment really is
     price: tuple[float, float] | None = None    # of the rules: USD per million tokens in and out
     force: Mapping[str, Any] = field(default_factory=dict, hash=False)      # `set:` of this target, over the route's
@@ -166,7 +171,18 @@ class Chosen:
     default: Mapping[str, Any] = field(default_factory=dict)    # `default:`
     sticky: tuple[str, ...] = ()            # header:NAME, body:NAME, conversation: the first that is present decides
     guardrails: tuple[Guarded, ...] = ()
+    strict: bool = False                    # a target that cannot be told all that is asked is not asked
     refuse: tuple[int, str] | None = None   # `refuse:` status and message: this route serves nobody
+
+
+class Sent(NamedTuple):
+    """What a codec makes of a request for one target."""
+
+    path: str                               # below the provider's base URL, with its query, percent-encoded
+    document: Mapping[str, Any]
+    headers: tuple[tuple[str, str], ...] = ()   # beside content-type; names in lower case
+    dropped: tuple[str, ...] = ()           # members of the canonical request that this provider cannot be told
+    effort: str | None = None               # the reasoning effort that was applied, if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,7 @@ class Plan:
     default: Mapping[str, Any] = field(default_factory=dict)    # `default:`
     names_model: bool = False               # the request asks for a model, so that a 404 means the target lacks it
     dropped: tuple[Dropped, ...] = ()       # the route's other targets
+    sent: tuple[Sent | None, ...] = ()      # by target: what a codec makes of the request; None: its body passes as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +227,7 @@ class Endpoint:
     model: str | None = None                # where the path names it (Azure deployments)
     default_total: float = 600.0            # seconds, where no rule says otherwise: 60 on /api/v1
     content: Literal["json", "multipart", "any", "none"] = "any"    # what a body must be
+    streams: bool = False                   # the path says that the reply is a stream, where the body cannot
 
 
 @dataclass(slots=True)
@@ -224,6 +242,9 @@ class Attempt:
     fault: Fault | None = None
     secret: str | None = field(default=None, repr=False)    # what it was authorised with; for Credential.rejected
     waited: float = 0.0                     # seconds of back-off before it; set by the addon
+    dropped: tuple[str, ...] = ()           # members of the request that it could not be told; set by translate
+    effort: str | None = None               # that a codec said; set by translate
+    translated: bool = False                # a codec wrote its body; set by translate
     asked: float | None = None              # monotonic: the layer asked for a connection; these five are set by the layer
     connected: float | None = None          # the connection was made; None: it was there already
     secured: float | None = None            # its TLS handshake was done
@@ -296,6 +317,7 @@ class Exchange:
     model: str | None = None                            # `requested_model` after `aliases:`; set by match_route
     constraints: tuple[Constraint, ...] = ()            # of policies and project; set by match_route
     raw: bytes | None = None                            # the JSON body as it came, decoded; set by read_request
+    canonical: dict[str, Any] | None = None             # as a chat completion, where one is needed; set by plan_targets
     chosen: Chosen | None = None                        # the route; set by match_route
     plan: Plan | None = None                            # set by plan_targets
     position: int = 0                                   # of the next attempt's target in the plan; set by the addon

@@ -5,7 +5,9 @@ whole), so a member is replaced where it stands. Where that cannot be done safel
 serialises the parsed document anew.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -44,3 +46,11 @@ def put_member(raw: bytes, name: str, value: Any, *, present: bool) -> bytes | N
 def _opened(bare: bytes) -> int:
     """How many objects and arrays a piece without strings opens and leaves open."""
     return bare.count(b"{") + bare.count(b"[") - bare.count(b"}") - bare.count(b"]")
+
+
+def dumped(document: Mapping[str, Any]) -> bytes:
+    """The document as JSON, integers beyond 64 bits too."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -21,7 +21,7 @@ class EventSplitter:
     __slots__ = ("_tail",)
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail = bytearray()
 
     @property
     def pending(self) -> int:
@@ -30,22 +30,27 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with the blank line that ends it."""
-        buffer = self._tail + data if self._tail else data
+        tail = self._tail
+        # The old tail holds no event end, but may hold the first bytes of one: a large event is not searched again and again.
+        searched = max(0, len(tail) - 4)
+        if tail:
+            tail += data                    # grows in place: a large event in many pieces is not copied for each
+        buffer = tail or data
         whole: list[bytes] = []
         start = 0
-        # The old tail holds no event end, but may hold the first bytes of one: a large event is not searched again and again.
-        for end in _END.finditer(buffer, max(0, len(self._tail) - 4)):
+        for end in _END.finditer(buffer, searched):
             stop = end.end()
             if stop == len(buffer) and buffer.endswith(b"\r"):
                 break  # the CR may be half of a CRLF: its LF must not open the next event
-            whole.append(buffer[start:stop])
+            whole.append(bytes(buffer[start:stop]))
             start = stop
-        self._tail = buffer[start:] if start else buffer
+        if start or not tail:
+            self._tail = bytearray(buffer[start:])
         return whole
 
     def rest(self) -> bytes:
         """The unfinished tail; the splitter is empty afterwards. A lone CR at its end makes it a whole event."""
-        rest, self._tail = self._tail, b""
+        rest, self._tail = bytes(self._tail), bytearray()
         return rest
 
 

@@ -96,3 +96,23 @@ def test_two_reloads(tmp_path: Path) -> None:
         assert times["count"] > 0
         assert times["p50"] <= times["max"]
     assert 0 < found["reload_seconds"]["median"] <= found["reload_seconds"]["max"]
+
+
+@pytest.mark.timeout(60)
+def test_every_dialect_once(tmp_path: Path) -> None:
+    answer = tmp_path / "dialects.json"
+    done = subprocess.run([sys.executable, str(BENCH.with_name("dialects.py")), "--quick", "--json", str(answer)],
+                          capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+    costs = json.loads(answer.read_text())["costs"]
+    ways: dict[str, set[str]] = {what: set() for what in ("request", "reply", "event", "needs")}
+    for cost in costs:
+        ways[cost["what"]].add(cost["way"])
+        assert 0 < cost["best"] <= cost["median"]
+        assert min(cost["json"], cost["orjson"], cost["size"]) > 0
+        assert cost["way"] in done.stdout
+    codecs = {f"{dialect}, client" for dialect in ("openai", "responses", "anthropic", "gemini")}
+    codecs |= {f"{dialect}, provider" for dialect in ("openai", "anthropic", "gemini", "bedrock", "cohere")}
+    assert ways["request"] == ways["reply"] == codecs
+    assert {"openai ← anthropic", "anthropic ← openai", "gemini ← openai", "openai, as it came"} <= ways["event"]
+    assert len(ways["needs"]) == 1

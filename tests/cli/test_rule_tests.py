@@ -16,7 +16,7 @@ intercept: [api.openai.com]
 providers:
   openai: {}
   groq: {region: "${REGION:-us}"}
-  mistral: {region: eu}
+  together: {region: eu}
 guardrails:
   pii: {check: pii}
   no-danger: {check: content_moderation}
@@ -33,7 +33,7 @@ routes:
      targets: [{provider: groq, model: a}, {provider: openai, model: b}]}
   - name: all
     match: {model: [gpt-4o, "m-*"]}
-    targets: [{provider: openai}, {provider: mistral, model: small, set: {seed: 1}}]
+    targets: [{provider: openai}, {provider: together, model: small, set: {seed: 1}}]
     set: {temperature: 0.2, stop: null}
 """
 HELLO = "messages: [{role: user, content: hello}]"
@@ -88,17 +88,17 @@ AWAY = "request: {url: 'https://example.com/'}"
         (f"{GPT}, expect: {{route: drafts}}", "route: expected drafts, found all"),
         (f"{O1}, expect: {{route: drafts}}", "route: expected drafts, found none; refused 451 refused: Not o1."),
         (f"request: {{model: fast, {HELLO}}}, expect: {{route: fast, guardrails: [pii, no-danger]}}", ""),
-        (f"{GPT}, expect: {{targets: [openai/gpt-4o, mistral/small]}}", ""),
-        (f"{GPT}, expect: {{targets: [mistral/small, openai/gpt-4o]}}",
-         "targets: expected mistral/small, openai/gpt-4o, found openai/gpt-4o, mistral/small"),
-        (f"{GPT}, expect: {{targets: []}}", "targets: expected none, found openai/gpt-4o, mistral/small"),
+        (f"{GPT}, expect: {{targets: [openai/gpt-4o, together/small]}}", ""),
+        (f"{GPT}, expect: {{targets: [together/small, openai/gpt-4o]}}",
+         "targets: expected together/small, openai/gpt-4o, found openai/gpt-4o, together/small"),
+        (f"{GPT}, expect: {{targets: []}}", "targets: expected none, found openai/gpt-4o, together/small"),
         (f"{GPT}, expect: {{parameters: {{temperature: 0.2, stop: null, n: null, model: gpt-4o}}}}", ""),
         (f"{GPT}, expect: {{parameters: {{temperature: 1}}}}",
          'parameters: expected {"temperature":1}, found {"temperature":0.2}'),
         (f"{GPT}, expect: {{parameters: {{seed: 1}}}}", 'parameters: expected {"seed":1}, found {"seed":null}'),
         (f"{X}, expect: {{parameters: {{seed: 1, model: small}}}}", ""),
         (f"{X}, expect: {{parameters: {{seed: true}}}}", 'parameters: expected {"seed":true}, found {"seed":1}'),
-        (f"{X}, expect: {{project: x, targets: [mistral/small], dropped: [openai/gpt-4o]}}", ""),
+        (f"{X}, expect: {{project: x, targets: [together/small], dropped: [openai/gpt-4o]}}", ""),
         (f"{X}, expect: {{project: unknown}}", "project: expected unknown, found x"),
         (f"{X}, expect: {{dropped: []}}", "dropped: expected none, found openai/gpt-4o"),
         (f"request: {{model: gpt-4, {HELLO}}}, expect: {{model: gpt-4o}}", ""),
@@ -173,7 +173,7 @@ def test_the_environment_of_a_file(
 def test_providers_need_no_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("OPENAI_API_KEY", "GROQ_API_KEY", "MISTRAL_API_KEY"):
         monkeypatch.delenv(variable, raising=False)
-    write(folder, f"{GPT}, expect: {{targets: [openai/gpt-4o, mistral/small]}}")
+    write(folder, f"{GPT}, expect: {{targets: [openai/gpt-4o, together/small]}}")
     assert run(folder) == 0
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mitmgate.dialects.openai.reading import OpenAIBodyReader, OpenAIReader
 from mitmgate.dialects.reading import Kind
-from mitmgate.dialects.registry import reader
 from mitmgate.errors import FaultKind
 from mitmgate.sse import EventSplitter
 
@@ -243,27 +242,6 @@ def test_a_bare_list_is_no_answer_of_a_chat() -> None:
 )  # fmt: skip
 def test_the_code_of_a_failing_reply(body: bytes, code: str | None) -> None:
     assert OpenAIReader().failure(400, body) == code
-
-
-@pytest.mark.parametrize(
-    ("dialect", "operation", "kind", "complete"),
-    [
-        ("openai", "chat", GARBAGE, False), ("simulator", "responses", GARBAGE, False), ("openai", "files", CONTENT, True),
-        ("openai", "other", CONTENT, True), ("anthropic", "messages", CONTENT, True), ("azure", "chat", CONTENT, True),
-    ],
-)  # fmt: skip
-def test_which_reader_reads_what(dialect: str, operation: str, kind: Kind, complete: bool) -> None:
-    """A stream that is documented must be what its documents say; of another the gateway can only say that it has data."""
-    found = reader(dialect, operation)
-    assert found.event(b"data: <not json>\n\n") is kind
-    assert found.event(b": ping\n\n") is OTHER
-    assert found.complete is complete
-
-
-def test_n_reaches_the_reader() -> None:
-    found = reader("openai", "chat", 2)
-    found.event(events_of([chunk(finish="stop")])[0])
-    assert not found.complete
 
 
 JSON = st.recursive(

@@ -165,3 +165,86 @@ def test_no_spelling_walks_past_a_governed_operation(spelled: str, prefix: str, 
         return
     assert endpoint is not None
     assert endpoint.operation == governed[spelled.lower()]
+
+
+GOOGLE = ["/v1beta", "/v1", "/v1alpha", "/v1beta1", "/v1/projects/p/locations/eu/publishers/google",
+          "/v1beta1/projects/p-1/locations/us-central1/publishers/google"]  # fmt: skip
+METHODS = {
+    "generateContent": ("chat", False), "streamGenerateContent": ("chat", True), "countTokens": ("count_tokens", False),
+    "embedContent": ("embeddings", False), "batchEmbedContents": ("embeddings", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", GOOGLE)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "Gemini-2.5_PRO@001", "a b"])
+def test_googles_paths_name_model_and_method(prefix: str, method: str, model: str) -> None:
+    endpoint = endpoint_of(f"{prefix}/models/{model}:{method}", "POST")
+    assert endpoint is not None
+    operation, streams = METHODS[method]
+    assert (endpoint.operation, endpoint.dialect, endpoint.model, endpoint.streams) == (operation, "gemini", model, streams)
+    assert (endpoint.suffix, endpoint.content, endpoint.default_total) == (f"/models/{model}:{method}", "json", 600)
+
+
+def test_a_tuned_model() -> None:
+    endpoint = endpoint_of("/v1beta/tunedModels/mine-1:generateContent", "POST")
+    assert endpoint is not None
+    assert (endpoint.operation, endpoint.model, endpoint.suffix) == ("chat", "mine-1", "/tunedModels/mine-1:generateContent")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "post"])
+@pytest.mark.parametrize("name", METHODS)
+def test_googles_methods_are_called_with_post(name: str, method: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        endpoint_of(f"/v1beta/models/m:{name}", method)
+    assert (caught.value.code, caught.value.headers) == ("method_not_allowed", {"allow": "POST"})
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/V1beta/models/m:generateContent", "/v1beta/Models/m:generateContent", "/v1beta/models/m:GenerateContent",
+     "/v1beta/models/m:generatecontent", "/v1/models/m:GENERATECONTENT", "/v1beta/tunedmodels/m:generateContent",
+     "/v1/Projects/p/locations/eu/publishers/google/models/m:generateContent", "/v1beta/MODELS/m:predict",
+     "/v1/projects/p/locations/eu/publishers/Google/models/m:countTokens"],
+)  # fmt: skip
+def test_another_case_of_googles_is_refused(path: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        endpoint_of(path, "POST")
+    assert caught.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize("name", ["predict", "predictLongRunning", "rawPredict", "batchGenerateContent"])
+@pytest.mark.parametrize("prefix", GOOGLE)
+def test_googles_other_methods_pass_under_their_model(prefix: str, name: str) -> None:
+    endpoint = endpoint_of(f"{prefix}/models/m:{name}", "POST")
+    assert endpoint is not None
+    assert (endpoint.operation, endpoint.dialect, endpoint.model, endpoint.content) == ("other", "gemini", "m", "any")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("name", ["llama3:latest", "ft:gpt-4o:acme", "qwen3:8b"])
+def test_a_models_name_may_have_a_tag(method: str, name: str) -> None:
+    """OpenAI's fine-tunes and Ollama's models: what reads or deletes one is no method of Google's."""
+    endpoint = endpoint_of(f"/v1/models/{name}", method)
+    assert endpoint is not None
+    assert (endpoint.operation, endpoint.dialect) == ("models", "openai")
+    assert (endpoint.suffix, endpoint.model) == (f"/models/{name}", None)
+
+
+GOOGLE_LETTERS = st.tuples(st.sampled_from(GOOGLE), st.sampled_from(sorted(METHODS))).flatmap(
+    lambda both: st.tuples(
+        *(st.sampled_from([c, c.swapcase()]) for c in f"{both[0]}/models/"), st.just("m:"),
+        *(st.sampled_from([c, c.swapcase()]) for c in both[1]),
+    ).map("".join)
+)  # fmt: skip
+
+
+@given(GOOGLE_LETTERS)
+def test_no_spelling_walks_past_googles_operations(spelled: str) -> None:
+    method = spelled.rpartition(":")[2]
+    try:
+        endpoint = endpoint_of(normalise(spelled)[0], "POST")
+    except Refusal:
+        return
+    assert endpoint is not None
+    assert (endpoint.operation, endpoint.model) == (METHODS[method][0], "m")

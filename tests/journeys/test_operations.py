@@ -10,6 +10,7 @@ import pytest
 from werkzeug.formparser import parse_form_data
 
 from rig import behaviours as does
+from rig import foreign
 from rig.gateway import Gateway
 from rig.scripted import Upstream
 from rig.starts import StartGateway, StartUpstream
@@ -167,18 +168,21 @@ def test_set_and_default(gate: Gateway, server: Upstream) -> None:
     assert json.loads(server.requests[-1].body) == {**CHAT, "model": "tuned", "temperature": 0.25, "seed": 7}
 
 
-def test_what_would_need_a_translation_is_501(gate: Gateway, server: Upstream) -> None:
+def test_what_no_codec_could_say_is_501(gate: Gateway, server: Upstream) -> None:
     before = len(server.requests)
-    reply = call(gate, "POST", "/v1/chat/completions", {**CHAT, "model": "claude-x"})
+    reply = call(gate, "POST", "/v1/embeddings", {"model": "claude-x", "input": "a"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (501, "not_supported")
     assert len(server.requests) == before
 
 
 def test_the_same_dialect_needs_none(gate: Gateway, server: Upstream) -> None:
+    server.script(foreign.anthropic())
     body = {"model": "claude-x", "max_tokens": 5, "messages": CHAT["messages"]}
     reply = call(gate, "POST", "/v1/messages", body, headers={"anthropic-version": "2023-06-01", "x-api-key": "mine"})
+    seen = server.requests[-1]
+    server.script(does.echo())
     assert reply.status_code == 200, reply.text
-    headers = dict(server.requests[-1].headers)
+    headers = dict(seen.headers)
     assert headers[b"x-api-key"] == b"sk-an"
     assert headers[b"anthropic-version"] == b"2023-06-01"
 

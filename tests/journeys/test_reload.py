@@ -32,7 +32,7 @@ def rules(port: int, number: int, **more: Any) -> dict[str, Any]:
         "set": {"user": f"u-{number}"},
         "retry": {"max": 0},
     }
-    return {"providers": {"up": provider}, "routes": [route], **more}
+    return {"providers": {"up": provider}, "routes": [route], "answer_model": "served", **more}
 
 
 def folder_of(gate: Gateway) -> Path:

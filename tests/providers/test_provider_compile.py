@@ -8,6 +8,7 @@ import pytest
 from mitmgate.exchange import Origin, Provider
 from mitmgate.providers.compiled import split_url
 from mitmgate.providers.credentials import AnyCredential, FileCredential
+from mitmgate.providers.vendors import VENDORS
 from mitmgate.runtime import Shared, Snapshot, compile_rules
 
 SIMULATOR = Origin("http", "127.0.0.1", 4321)
@@ -84,6 +85,25 @@ def test_a_known_vendor_needs_nothing(house: House) -> None:
 )
 def test_active(house: House, rule: str, active: bool) -> None:
     assert house.provider(rule).active is active
+
+
+@pytest.mark.parametrize(("name", "port"), [("vllm", 8000), ("ollama", 11434), ("lmstudio", 1234), ("llamacpp", 8080)])
+def test_a_local_server_needs_nothing_at_all(house: House, name: str, port: int) -> None:
+    found = house.provider(f"{name}: {{}}")
+    assert (found.origin, found.base_path) == (Origin("http", "127.0.0.1", port), "/v1")
+    assert found.active
+    assert found.credential is None
+    guarded = house.provider(f"{name}: {{credential: {{value: k}}}}")
+    assert guarded.authorisation == "bearer"
+    assert guarded.credential is not None
+
+
+@pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if vendor.base_url and vendor.variable])
+def test_every_vendor_with_an_address_needs_its_key_alone(house: House, name: str) -> None:
+    variable = VENDORS[name].variable
+    assert variable is not None
+    assert house.provider(f"{name}: {{}}", **{variable: "key"}).active
+    assert not house.provider(f"{name}: {{}}").active
 
 
 def test_an_empty_variable_is_an_unset_one(house: House) -> None:
@@ -204,6 +224,6 @@ def test_the_corporate_proxy(house: House, rule: str, proxy: Origin | None) -> N
 
 def test_default_intercept(house: House) -> None:
     text = "providers: {groq: {}, azure-eu: {dialect: azure, base_url: 'https://x.example'}, local: {base_url: 'http://10.0.0.1'}}\n"
-    assert house.snapshot(text).intercept == ("api.groq.com", "*.openai.azure.com")
+    assert house.snapshot(text).intercept == ("api.groq.com", *VENDORS["azure"].hosts)
     assert house.snapshot(text + "intercept: [x.example]\n").intercept == ("x.example",)
     assert house.snapshot(text + "intercept: []\n").intercept == ()

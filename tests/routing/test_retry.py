@@ -54,7 +54,7 @@ NEXT = [
     status(401), status(402), status(403), status(404), status(404, "model_not_found"), status(404, "DeploymentNotFound"),
     status(429, "insufficient_quota"), status(400, "context_length_exceeded"),
     fault(FaultKind.ERROR_EVENT, "context_length_exceeded"), fault(FaultKind.ERROR_EVENT, "insufficient_quota"),
-    fault(FaultKind.TOO_LARGE), fault(FaultKind.REDIRECT), fault(FaultKind.DENIED),
+    fault(FaultKind.TOO_LARGE), fault(FaultKind.REDIRECT), fault(FaultKind.DENIED), status(424),
 ]  # fmt: skip
 CLIENTS = [
     status(400), status(400, "invalid_request_error"), status(400, "content_filter"), status(400, "content_policy_violation"),

@@ -154,7 +154,7 @@ class Row:
     """A row of a vendor table."""
 
     def __init__(self, base_url: str | None) -> None:
-        self.base_url = base_url
+        self.base_url, self.variable = base_url, "KEY"
 
 
 def test_a_vendor_whose_address_differs_per_customer(tmp_path: Path) -> None:

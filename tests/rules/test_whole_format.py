@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from written import problems, rules
 
+from mitmgate.providers.capabilities import CAPABILITIES
 from mitmgate.rules.schema import (
     AbortIf,
     Alias,
@@ -43,7 +44,7 @@ state:
   replicas: shared
   on_error: {limits: refuse, budgets: allow, cache: refuse, sessions: allow}
 providers:
-  openai: {health: {path: /models, every: 10s}, credential: {vault: platform}}
+  openai: {health: {path: /models, every: 10s}, credential: {vault: platform}, project: proj-1}
   vllm:
     base_url: http://10.0.0.7:8000/v1
     zone: internal
@@ -54,6 +55,8 @@ models:
   fast:
     targets: [{provider: openai, model: gpt-4o-mini}]
     sticky: conversation
+    capabilities: [tools, json, json_schema, vision, audio]
+    reasoning: medium
   retired: {refuse: {status: 410, message: "Ask for fast."}}
 routes:
   - name: drafts
@@ -162,7 +165,8 @@ def test_gateway_and_providers(tmp_path: Path) -> None:
 
 def test_routes_and_models(tmp_path: Path) -> None:
     loaded = rules(tmp_path, main=WHOLE)
-    assert loaded.models["fast"].sticky == ("conversation",)
+    fast = loaded.models["fast"]
+    assert (fast.sticky, fast.capabilities, fast.reasoning) == (("conversation",), CAPABILITIES, "medium")
     assert (loaded.models["retired"].refuse, loaded.models["retired"].targets) == (
         Refuse(status=410, message="Ask for fast."), ()
     )
@@ -346,11 +350,11 @@ routes:
 WITHOUT_EFFECT = """
 workers state.database state.counters state.blobs state.replicas
 state.on_error.limits state.on_error.budgets state.on_error.cache state.on_error.sessions
-providers.openai.health providers.openai.credential.vault providers.vllm.api_version providers.vllm.concurrency
+providers.openai.health providers.openai.credential.vault providers.openai.project providers.vllm.concurrency
 routes[0].strategy routes[0].targets[0].max_concurrency routes[0].guardrails routes[0].cache routes[0].priority
-routes[0].strict routes[0].stream routes[0].continue routes[0].min_rate routes[0].heartbeat routes[0].hedge
+routes[0].stream routes[0].continue routes[0].min_rate routes[0].heartbeat routes[0].hedge
 routes[0].shadow routes[0].canary routes[0].vision routes[0].files routes[0].require_project routes[0].capture
-answer_model policies[0].guardrails client_may.fallback client_may.retries client_may.timeout
+policies[0].guardrails client_may.fallback client_may.retries client_may.timeout
 client_may.load_balance client_may.cache client_may.name_provider unknown_operations
 guardrails.redact-pii guardrails.no-danger guardrails.answer-shape tiers.pro
 projects.support.tier projects.support.priority projects.support.budget projects.support.guardrails

@@ -113,17 +113,27 @@ async def test_unmatched_refuse(house: House) -> None:
     await planned(chat("fast", direct=False), services)
 
 
-async def test_the_plan_leaves_out_dialects_that_would_need_a_translation(house: House) -> None:
+async def test_targets_of_other_dialects_are_asked_in_their_own_words(house: House) -> None:
     exchange = await planned(chat("mixed"), house.snapshot(RULES))
-    assert targets(exchange) == ["simulator/a", "simulator/b"]
+    assert targets(exchange) == ["claude/c", "simulator/a", "simulator/b", "claude/d"]
     assert exchange.plan is not None
     assert exchange.plan.retry.max == 1
     assert (exchange.plan.force, exchange.plan.default) == ({"temperature": 0.1}, {"top_p": 1})
+    assert [sent is not None and sent.path for sent in exchange.plan.sent] == ["/v1/messages", False, False, "/v1/messages"]
 
 
-async def test_only_other_dialects_is_501(house: House) -> None:
+async def test_the_plan_leaves_out_targets_that_no_codec_could_ask(house: House) -> None:
+    exchange = await planned(call("/v1/completions", {"model": "mixed", "prompt": "hi"}), house.snapshot(RULES))
+    assert targets(exchange) == ["simulator/a", "simulator/b"]
+    assert exchange.plan is not None
+    assert [(each.target.key, each.reason) for each in exchange.plan.dropped] == [
+        (key, "it does not speak the dialect of this request") for key in ("claude/c", "claude/d")
+    ]
+
+
+async def test_only_targets_that_no_codec_could_ask_is_501(house: House) -> None:
     with pytest.raises(Refusal) as caught:
-        await planned(chat("claudes"), house.snapshot(RULES))
+        await planned(call("/v1/completions", {"model": "claudes", "prompt": "hi"}), house.snapshot(RULES))
     assert (caught.value.code, caught.value.status) == ("not_supported", 501)
 
 

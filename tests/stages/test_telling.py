@@ -108,13 +108,56 @@ def test_a_target_without_a_model_used_the_clients() -> None:
         ({"reasoning_effort": "high"}, "high"), ({"reasoning": {"effort": "minimal"}}, "minimal"), ({"reasoning": {}}, "none"),
         ({"reasoning": "high"}, "none"), ({"reasoning_effort": None}, "none"), ({"reasoning_effort": 3}, "none"),
         ({"reasoning_effort": "a\r\nx: y"}, "none"), ({"reasoning_effort": "h" * 17}, "none"),
-        ({"reasoning_effort": "é"}, "none"),
+        ({"reasoning_effort": "é"}, "none"), ({"output_config": {"effort": "max"}}, "max"), ({"output_config": 1}, "none"),
     ],
 )  # fmt: skip
 async def test_reasoning_effort(house: House, document: dict[str, object], effort: str) -> None:
     exchange = call(body={**CHAT, **document})
     await read_request(exchange, house.snapshot(""))
     assert headers(exchange)["x-gateway-reasoning-effort"] == effort
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "force", "effort"),
+    [
+        ({}, {"reasoning_effort": "low"}, {}, "low"), ({"reasoning_effort": "high"}, {"reasoning_effort": "low"}, {}, "high"),
+        ({"reasoning_effort": "high"}, {}, {"reasoning_effort": "minimal"}, "minimal"),
+        ({"reasoning_effort": "high"}, {}, {"reasoning_effort": None}, "none"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("of", ["route", "target"])
+def test_the_effort_is_the_one_that_the_rules_made_it(
+    of: str, asked: dict[str, object], default: dict[str, object], force: dict[str, object], effort: str
+) -> None:
+    target = dataclasses.replace(FIRST, default=default, force=force) if of == "target" else FIRST
+    exchange = after((target, None))
+    exchange.document = {**CHAT, **asked}
+    if of == "route":
+        exchange.plan = dataclasses.replace(exchange.plan or Plan((), RetryRule(), Deadlines()), default=default, force=force)
+    assert headers(exchange)["x-gateway-reasoning-effort"] == effort
+
+
+def test_what_a_codec_said_of_the_effort_and_what_it_dropped() -> None:
+    """A codec may apply another effort than was asked for, or none."""
+    exchange = after((FIRST, None), (SECOND, None))
+    exchange.document = {**CHAT, "reasoning_effort": "xhigh"}
+    attempt = exchange.attempts[-1]
+    attempt.translated, attempt.effort, attempt.dropped = True, "high", ("seed", "messages[].name")
+    told = headers(exchange)
+    assert (told["x-gateway-reasoning-effort"], told["x-gateway-dropped"]) == ("high", "seed, messages[].name")
+    attempt.effort, attempt.dropped = None, ()
+    assert headers(exchange)["x-gateway-reasoning-effort"] == "none"
+    assert "x-gateway-dropped" not in headers(exchange)
+
+
+@given(st.lists(st.text(), max_size=40))
+def test_no_dropped_member_can_break_a_header(names: list[str]) -> None:
+    """Their names are the client's words."""
+    exchange = after((FIRST, None))
+    exchange.attempts[-1].dropped = tuple(names)
+    for _, value in stamp(exchange):
+        assert all(" " <= c <= "~" for c in value)
+        assert len(value) <= 256
 
 
 NAME = st.text(min_size=1, max_size=300).filter(str.isprintable)

@@ -9,7 +9,7 @@ from test_records import RECORD
 
 from mitmgate.providers.catalogue import rate_of
 from mitmgate.record import Billing
-from mitmgate.telemetry.costs import MOST_TOKENS, cost_of, vendor_of
+from mitmgate.telemetry.costs import MOST_TOKENS, cost_of
 
 OPENAI = Billing("openai", "openai", "api.openai.com", ("gpt-4o-mini",))
 NOON = datetime.datetime(2026, 3, 4, 12, tzinfo=datetime.UTC)
@@ -107,18 +107,6 @@ def test_a_price_that_changed_is_the_one_of_its_time() -> None:
     changed = [(each.id, model.id) for each in listed for model in each.models if isinstance(model.prices, list)]
     times = [NOON - datetime.timedelta(days=days, hours=hours) for days in range(0, 1_000, 100) for hours in (0, 9, 16)]
     assert any(len({told(*names, at) for at in times}) > 1 for names in changed)
-
-
-@pytest.mark.parametrize(
-    ("asked", "vendor"),
-    [
-        (("groq", "openai", "api.groq.com"), "groq"), (("eu", "openai", "api.openai.com"), "openai"),
-        (("mine", "azure", "x.openai.azure.com"), "azure"), (("mine", "gemini", "proxy.corp"), "gemini"),
-        (("mine", "openai", "evil-api.openai.com.test"), None), (("mine", "simulator", "127.0.0.1"), None),
-    ],
-)  # fmt: skip
-def test_whose_prices(asked: tuple[str, str, str], vendor: str | None) -> None:
-    assert vendor_of(*asked) == vendor
 
 
 def test_a_price_is_looked_up_once() -> None:

@@ -60,7 +60,7 @@ CLINIC = (
 
 
 @pytest.mark.parametrize(
-    "url", ["/chat/completions", "/v1beta/models/o3:generateContent", "/v9/x", "/v1/embeddings", "/realtime?model=o3", "/"]
+    "url", ["/chat/completions", "/v1beta/models/o3:countTokens", "/v9/x", "/v1/embeddings", "/realtime?model=o3", "/"]
 )
 def test_a_project_on_paths_that_no_api_has(tmp_path: Path, url: str) -> None:
     found = asked(tmp_path, CLINIC, proxied(url, client="10.1.2.3"))

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from mitmgate.cli.onboarding import ProxyAddress, bundle_of, pac, recipes
-from mitmgate.providers.vendors import VENDORS
+from mitmgate.providers.vendors import SPARE_HOSTS
 from mitmgate.transport import confdir as files
 from mitmgate.transport.authority import Authority, AuthorityError, CaFiles, load_or_create, to_pem
 from mitmgate.transport.rotation import Rotation, activate, rotate, trusted
 
 DEFAULT_CONFDIR: Final = Path("~/.mitmgate")
-DEFAULT_HOSTS: Final = tuple(dict.fromkeys(host for vendor in VENDORS.values() for host in vendor.hosts))
 """What a CA may sign for where no rules say what is intercepted: the known vendors' hosts."""
 
 DEFAULT_GATEWAY: Final = ProxyAddress("http", "127.0.0.1", 8080)
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(
     args: argparse.Namespace,
-    permitted: Sequence[str] = DEFAULT_HOSTS,
+    permitted: Sequence[str] = SPARE_HOSTS,
     named: CaFiles | None = None,
     gateway: ProxyAddress = DEFAULT_GATEWAY,
 ) -> int:

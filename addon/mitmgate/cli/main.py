@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from mitmgate.cli import ca, check, explain, run, simulate, test
 from mitmgate.cli.folders import wrong_folder
 from mitmgate.cli.onboarding import ProxyAddress
-from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDOR_HOSTS, VENDORS
+from mitmgate.providers.vendors import DIALECT_AUTHORISATION, SPARE_HOSTS, VENDORS
 from mitmgate.rules.loader import load
 from mitmgate.rules.positions import RulesError
 from mitmgate.runtime import default_intercept
@@ -28,7 +28,7 @@ def _ca(args: argparse.Namespace) -> int:
     """The hosts that a new CA may sign for, a CA of the operators' own and where clients find the gateway stand in the
     rules, where they are given."""
     if args.rules is None:
-        return ca.main(args, VENDOR_HOSTS)
+        return ca.main(args, SPARE_HOSTS)
     if wrong := wrong_folder(args.rules):
         print(f"mitmgate ca: {wrong}", file=sys.stderr)
         return 2
@@ -38,7 +38,7 @@ def _ca(args: argparse.Namespace) -> int:
         print("\n".join(map(str, error.problems)), file=sys.stderr)
         return 1
     intercept = rules.intercept if rules.intercept is not None else default_intercept(rules)
-    spare = () if args.pac else (*rules.listen.hosts, *VENDOR_HOSTS)
+    spare = () if args.pac else (*rules.listen.hosts, *SPARE_HOSTS)
     listen = rules.listen.proxy
     gateway = ProxyAddress.listening(listen.host, listen.port, rules.listen.hosts)
     return ca.main(args, (*intercept, *spare), named_ca(rules, args.rules), gateway)

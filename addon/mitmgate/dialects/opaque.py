@@ -1,11 +1,11 @@
 """A reader for replies that no codec understands: every event is content, and their end is the end of the body."""
 
-from mitmgate.dialects.reading import Kind
+from mitmgate.dialects.reading import AsItCame, Kind
 from mitmgate.errors import Fault, FaultKind
 from mitmgate.sse import event_data
 
 
-class OpaqueReader:
+class OpaqueReader(AsItCame):
     """Passes a foreign dialect through: commits at its first event that has data, cannot tell an end from a cut."""
 
     __slots__ = ("served_model", "tokens_input", "tokens_output")

@@ -1,6 +1,7 @@
 """Which operation a client-facing path is. One table of suffixes; the APIs' prefixes say whose they are."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
@@ -44,6 +45,16 @@ _OPENAI: Final = (
 )
 _PREFIXES: Final = ("/api/v1", "/openai/v1", "/v1", "/openai")
 _DEPLOYMENT: Final = re.compile(r"/openai/deployments/([^/]+)(/.+)")
+# Gemini's API and Vertex's, whose paths name model and method: …/models/gemini-2.5-flash:generateContent
+_GEMINI: Final = re.compile(
+    r"/(?:v1|v1alpha|v1beta|v1beta1)(?:(?:/projects/[^/]+/locations/[^/]+)?/publishers/google)?/(models|tunedModels)/([^/:]+):([A-Za-z]+)"
+)
+_GEMINI_METHODS: Final[Mapping[str, tuple[str, bool]]] = {
+    "generateContent": ("chat", False), "streamGenerateContent": ("chat", True), "countTokens": ("count_tokens", False),
+    "embedContent": ("embeddings", False), "batchEmbedContents": ("embeddings", False),
+}  # fmt: skip
+"""Operation, and whether the reply is a stream. Source: Gemini API reference, "All methods"."""
+_GEMINI_FOLDED: Final = re.compile(_GEMINI.pattern, re.IGNORECASE)
 _ANTHROPIC: Final = frozenset({"messages", "count_tokens"})
 _LOOSE_TOTAL: Final = 600.0                 # seconds: what SDKs expect
 _API_TOTAL: Final = 60.0
@@ -61,6 +72,8 @@ def endpoint_of(path: str, method: str) -> Endpoint | None:
     A path that is a known one but for its letters' case is refused: some servers fold the case, others do not, and no
     rule may be walked past by a spelling.
     """
+    if ":" in path and (called := _GEMINI_FOLDED.fullmatch(path)) and not _is_tagged(called, method):
+        return _gemini(path, called, method)
     if deployment := _DEPLOYMENT.fullmatch(path):
         return _row(method, deployment[2], model=deployment[1], total=_LOOSE_TOTAL)
     if path.lower().startswith("/openai/deployments/"):
@@ -74,6 +87,26 @@ def endpoint_of(path: str, method: str) -> Endpoint | None:
     if path.lower().startswith(known) and not path.startswith(known):
         raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
     return None
+
+
+def _is_tagged(called: re.Match[str], method: str) -> bool:
+    """Whether this reads or deletes one of OpenAI's models with a tag in its name (Ollama's `llama3:latest`): Google's
+    methods are called with POST."""
+    return method != "POST" and called[3].lower() not in _GEMINI_NAMES
+
+
+def _gemini(path: str, called: re.Match[str], method: str) -> Endpoint:
+    kind, model, name = called.groups()
+    if not _GEMINI.fullmatch(path) or (name not in _GEMINI_METHODS and name.lower() in _GEMINI_NAMES):
+        raise Refusal("invalid_request", "The path is spelled in another case than the API's.")
+    operation, streams = _GEMINI_METHODS.get(name, ("other", False))
+    if operation != "other" and method != "POST":
+        raise Refusal("method_not_allowed", f"{method} is not allowed here; use POST.", headers={"allow": "POST"})
+    content: Literal["json", "any"] = "json" if operation != "other" else "any"
+    return Endpoint(operation, "gemini", f"/{kind}/{model}:{name}", model, _LOOSE_TOTAL, content, streams)
+
+
+_GEMINI_NAMES: Final = frozenset(name.lower() for name in _GEMINI_METHODS)
 
 
 def _row(method: str, suffix: str, *, model: str | None, total: float) -> Endpoint:

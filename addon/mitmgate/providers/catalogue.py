@@ -1,6 +1,10 @@
-"""What is known of models: which a vendor offers, how large their windows are and what they cost (data: `genai-prices`)."""
+"""What is known of models: which a vendor offers, what they can do, how large their windows are and what they cost.
+
+Names, prices and the vendors' own windows come from `genai-prices`, the rest from the table in `capabilities`.
+"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from types import MappingProxyType
@@ -10,9 +14,20 @@ from genai_prices import Usage
 from genai_prices.data import providers as _priced
 from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
+from mitmgate.exchange import Target
+from mitmgate.providers.capabilities import UNKNOWN, Traits, family_of, overridden, traits_of
+from mitmgate.providers.vendors import LOCAL
+
 # Our vendors' names where the package's differ.
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {"claude": "anthropic", "gemini": "google", "xai": "x-ai", "simulator": "", "nvidia": ""}
+    {
+        "claude": "anthropic", "gemini": "google", "vertex": "google", "bedrock": "aws", "xai": "x-ai", "voyage": "voyageai",
+        "simulator": "", "nvidia": "",
+    }
+)  # fmt: skip
+# Who sells their own models, each with its whole window; others may sell less of it.
+_MAKERS: Final = frozenset(
+    {"openai", "azure", "anthropic", "claude", "gemini", "vertex", "mistral", "deepseek", "xai", "cohere", "perplexity"}
 )
 
 SIMULATED: Final = ("sim-1", "sim-embedding-1")
@@ -32,8 +47,46 @@ def models_of(vendor: str) -> Mapping[str, int | None]:
 
 
 def context_window(vendor: str, model: str | None) -> int | None:
-    """Tokens; None if the catalogue does not know the model."""
-    return models_of(vendor).get(model) if model else None
+    """Tokens, by the exact name; None if the catalogue does not have it. `traits` knows more names, and takes longer."""
+    listed = models_of(vendor).get(model) if model else None
+    return _whole(vendor, listed, traits_of(family_of(vendor, model))) if model and listed is not None else None
+
+
+@lru_cache(4096)
+def traits(vendor: str | None, model: str) -> Traits:
+    """What is known of a model at a vendor, also under a dated or an alternative name.
+
+    `vendor`: as in the vendors' table; None: nobody of it, then what the name alone says.
+    """
+    known = traits_of(family_of(vendor, model))
+    if vendor is None or vendor in LOCAL:
+        return known
+    listed = _listed(vendor, model)
+    if listed is None and vendor == "azure":
+        listed = _listed("openai", model)
+    return known if listed is None else replace(known, context_window=_whole(vendor, listed, known))
+
+
+def traits_at(target: Target, model: str | None) -> Traits:
+    """What is known of what a target would be asked for; `model`: the client's, after aliases."""
+    name = target.base_model or target.model or model
+    known = traits(target.provider.vendor, name) if name else UNKNOWN
+    if target.capabilities is None and target.reasoning is None and target.context_window in (None, known.context_window):
+        return known
+    return overridden(known, target.capabilities, target.reasoning, target.context_window)
+
+
+def _listed(vendor: str, model: str) -> int | None:
+    found = _found(vendor, model[:_LONGEST_NAME])
+    return found.context_window if found is not None else None
+
+
+def _whole(vendor: str, listed: int, known: Traits) -> int:
+    """The list rounds, and grows old; a window that is thought too small refuses what would have fitted."""
+    return max(listed, known.context_window or 0) if vendor in _MAKERS else listed
+
+
+_LONGEST_NAME: Final = 200                  # of a model: a client's word may be any
 
 
 Rate = Callable[[int, int], tuple[float, float, float]]

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from mitmgate.addresses import HostPattern, is_loopback
 from mitmgate.exchange import Credential, Origin, Provider
 from mitmgate.providers.credentials import AnyCredential, FileCredential, FixedCredential
-from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS, Vendor
+from mitmgate.providers.vendors import DIALECT_AUTHORISATION, VENDORS, Vendor, vendor_of
 from mitmgate.rules import schema
 
 _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
@@ -58,9 +58,18 @@ def _compile(
         zone=rule.zone,
         region=rule.region,
         base_model=rule.base_model,
+        api_version=rule.api_version,
+        vendor=vendor_of(name, dialect, origin.host),
+        quirks=_quirks(name, dialect, origin.host),
         proxy=proxy,
         proxy_credential=proxy_credential,
     )
+
+
+def _quirks(name: str, dialect: str, host: str) -> frozenset[str]:
+    """Those of the vendor that the address belongs to, whatever the rules call it."""
+    vendor = VENDORS.get(vendor_of(name, dialect, host) or "")
+    return frozenset(vendor.quirks) if vendor is not None and vendor.dialect == dialect else frozenset()
 
 
 def _path(text: str | None, folder: Path) -> str | None:

@@ -7,7 +7,7 @@ from typing import Final
 from mitmgate.conditions.condition import Condition
 from mitmgate.exchange import Allow, Chosen, Constraint, Deadlines, Guarded, Provider, Reach, RetryRule, Target
 from mitmgate.globs import Globs
-from mitmgate.providers.catalogue import context_window, models_of
+from mitmgate.providers.catalogue import models_of, traits
 from mitmgate.providers.credentials import key_sources
 from mitmgate.routing.constraints import Policy
 from mitmgate.routing.match import Match
@@ -83,8 +83,8 @@ class _Compiler:
 
     def _compiled(self, name: str, place: str, rule: schema.Route | schema.Model, match: Match) -> Route:
         written = self._where.get(place)
-        price = rule.price if isinstance(rule, schema.Model) else None
-        first, then = (self._targets(given, written or place, price) for given in (rule.targets, rule.fallback))
+        of = rule if isinstance(rule, schema.Model) else None
+        first, then = (self._targets(given, written or place, of) for given in (rule.targets, rule.fallback))
         refuse = rule.refuse
         if not first and not then and refuse is None:
             named = dict.fromkeys(each.provider for each in (*rule.targets, *rule.fallback))
@@ -103,11 +103,12 @@ class _Compiler:
             default=dict(rule.default) if isinstance(rule, schema.Route) else {},
             sticky=rule.sticky,
             guardrails=_guarded(rule.guardrails, f"route {name}", written),
+            strict=rule.strict,
             refuse=(refuse.status, refuse.message) if refuse is not None else None,
         )
         return Route(match, chosen, any("$1" in (target.model or "") for target in (*first, *then)))
 
-    def _targets(self, given: Sequence[schema.Target], place: str, price: schema.Price | None) -> tuple[Target, ...]:
+    def _targets(self, given: Sequence[schema.Target], place: str, of: schema.Model | None) -> tuple[Target, ...]:
         live = []
         for rule in given:
             provider = self._providers[rule.provider]
@@ -115,12 +116,29 @@ class _Compiler:
                 self._skipped[rule.provider].append(place)
                 continue
             base = rule.base_model or self._rules.providers[rule.provider].base_model
-            known = self._rules.models.get(rule.model or "")
-            window = (known.context_window if known else None) or context_window(rule.provider, base or rule.model)
-            asked = price or (known.price if known else None)
+            said = [each for each in (of, self._rules.models.get(rule.model or "")) if each is not None]
+            window = next((each.context_window for each in said if each.context_window is not None), None)
+            asked = next((each.price for each in said if each.price is not None), None)
             paid = (asked.input, asked.output) if asked is not None else None
+            able = next((each.capabilities for each in said if each.capabilities is not None), None)
+            if window is None and (base or rule.model):
+                window = traits(provider.vendor, base or rule.model or "").context_window
             force, default = dict(rule.force), dict(rule.default)
-            live.append(Target(provider, rule.model, rule.weight, rule.priority, window, base, paid, force, default))
+            live.append(
+                Target(
+                    provider,
+                    rule.model,
+                    rule.weight,
+                    rule.priority,
+                    context_window=window,
+                    capabilities=frozenset(able) if able is not None else None,
+                    reasoning=next((each.reasoning for each in said if each.reasoning is not None), None),
+                    base_model=base,
+                    price=paid,
+                    force=force,
+                    default=default,
+                )
+            )
         return tuple(live)
 
     def _aliases(self, rules: Mapping[str, schema.Alias], place: str) -> tuple[Alias, ...]:

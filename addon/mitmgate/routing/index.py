@@ -38,7 +38,8 @@ class Index:
             if not each:
                 self._always.append(position)
                 continue
-            for bucket in min(each, key=lambda buckets: max(crowd[bucket] for bucket in buckets)):
+            # Two patterns may begin alike, and then share a bucket.
+            for bucket in dict.fromkeys(min(each, key=lambda buckets: max(crowd[bucket] for bucket in buckets))):
                 self._buckets[bucket].append(position)
         self._buckets = dict(self._buckets)
         self._prefixes = tuple(sorted({len(bucket.value) for bucket in self._buckets if bucket.dimension == _PREFIX}))

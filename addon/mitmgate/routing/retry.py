@@ -20,7 +20,7 @@ MOST_TRIES: Final = 12                      # in all, whatever the rules say
 LONGEST_WAIT: Final = 60.0                  # seconds that a provider may ask for; beyond it the target is skipped
 
 _NEXT_STATUS: Final = frozenset({401, 402, 403})
-_WEATHER: Final = frozenset({408, 409, 429})
+_WEATHER: Final = frozenset({408, 409, 424, 429})   # 424: Bedrock, where the model itself failed
 _CONTENT_FILTER: Final = frozenset({"content_filter", "content_policy_violation"})
 _WINDOW: Final = frozenset({"context_length_exceeded"})
 _DEAD_QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})

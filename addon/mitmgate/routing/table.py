@@ -11,7 +11,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from mitmgate.dialects.registry import SPEAKS_OPENAI
 from mitmgate.exchange import Chosen, Constraint, Origin, Provider, Target
 from mitmgate.globs import Globs
 from mitmgate.providers.catalogue import context_window, models_of
@@ -149,7 +148,7 @@ class RouteTable:
 
     def _catalogued(self, model: str) -> Chosen | None:
         for provider in self.providers.values():
-            if provider.active and provider.dialect in SPEAKS_OPENAI and model in models_of(provider.name):
+            if provider.active and model in models_of(provider.name):
                 return _alone(provider, model)
         return None
 

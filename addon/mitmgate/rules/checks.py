@@ -31,10 +31,12 @@ _SERVING: Final = Patterns((place, None) for place in SERVING)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the vendor table knows: its names, those that need no `base_url`, and dialects that load (empty: any)."""
+    """What the vendor table knows: its names, those that need no `base_url`, those that have a key, and dialects that load
+    (empty: any)."""
 
     vendors: Collection[str] = ()
     addressed: Collection[str] = ()
+    keyed: Collection[str] = ()
     dialects: Collection[str] = ()
 
 
@@ -106,7 +108,7 @@ def _has_secret(name: str, provider: Mapping[str, Any], known: Known) -> bool:
     headers = provider.get("headers")
     if isinstance(headers, dict) and any(header.lower() in _SECRET_HEADERS for header in headers):
         return True
-    return provider.get("credential") is not None or name in known.vendors
+    return provider.get("credential") is not None or name in known.keyed
 
 
 def _one_of(words: Collection[str]) -> str:

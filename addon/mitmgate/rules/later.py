@@ -41,7 +41,6 @@ _SERVING: Final[Mapping[str, Later]] = {
     "guardrails": Later(_GUARDRAILS),
     "cache": Later("the response cache", (False,)),
     "priority": Later(_WAITING, ("interactive",)),
-    "strict": Later("translation between dialects", (False,)),
     "stream": Later("streams that are held whole", ("pass",)),
     "continue": Later("streams that are taken up again", (False,)),
     "min_rate": Later("streams that are watched"),
@@ -65,9 +64,6 @@ def _table() -> Iterator[tuple[str, Later]]:
         yield from ((pattern, later) for pattern in serving([key]))
     for pattern in TARGETS:
         yield f"{pattern}.max_concurrency", Later(_WAITING)
-    for model in ("models.*", "teams.*.models.*"):
-        yield f"{model}.capabilities", Later("capabilities")
-        yield f"{model}.reasoning", Later("capabilities")
     for pattern in _VAULTED:
         yield f"{pattern}.vault", Later("the vault")
     yield from _OTHERS
@@ -80,11 +76,9 @@ _OTHERS: Final[tuple[tuple[str, Later], ...]] = (
     ("state.blobs", Later(_STATE)),
     ("state.replicas", Later(_STATE, ("single",))),
     ("state.on_error.*", Later(_STATE)),
-    ("providers.*.api_version", Later("translation between dialects")),
-    ("providers.*.project", Later("translation between dialects")),
+    ("providers.*.project", Later("vendors' own projects")),
     ("providers.*.health", Later("health of targets")),
     ("providers.*.concurrency", Later(_WAITING)),
-    ("answer_model", Later("names in replies")),
     ("client_may.*", Later("requests that name their own fallbacks")),
     ("unknown_operations", Later(_KEYS)),
     ("guardrails.*", Later(_GUARDRAILS)),

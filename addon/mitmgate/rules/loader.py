@@ -38,6 +38,11 @@ class VendorRow(Protocol):
         """None: it differs per customer, so the rules must say it."""
         ...
 
+    @property
+    def variable(self) -> str | None:
+        """Of the environment, that holds its key; None: it asks for none."""
+        ...
+
 
 def load(
     folder: Path,
@@ -124,8 +129,9 @@ def _loaded(folder: Path, environ: Mapping[str, str], known: Known, waste: list[
 
 def _known(vendors: Mapping[str, VendorRow] | Collection[str], dialects: Collection[str]) -> Known:
     if isinstance(vendors, Mapping):
-        return Known(vendors, [name for name, row in vendors.items() if row.base_url is not None], dialects)
-    return Known(vendors, vendors, dialects)
+        addressed = [name for name, row in vendors.items() if row.base_url is not None]
+        return Known(vendors, addressed, [name for name, row in vendors.items() if row.variable is not None], dialects)
+    return Known(vendors, vendors, vendors, dialects)
 
 
 def _validated(values: Values, known: Known, *, whole_document: bool) -> tuple[Rules | None, list[Problem]]:

@@ -100,14 +100,16 @@ async def _read_json(exchange: Exchange, services: Services, body: MemoryBody | 
     if not isinstance(document, dict):
         raise Refusal("invalid_request", "The body must be a JSON object.")
     _refuse_other_case(document)
+    endpoint = exchange.endpoint
+    assert endpoint is not None
     exchange.raw = raw
     exchange.document = document
-    exchange.stream = _boolean(document, "stream")
+    exchange.stream = endpoint.streams or (endpoint.dialect != "gemini" and _boolean(document, "stream"))
     _take_model(exchange, document)
     choices = document.get("n")
     if choices is not None and (not isinstance(choices, int) or isinstance(choices, bool) or not 1 <= choices <= 128):
         raise Refusal("invalid_request", "`n` must be an integer from 1 to 128.", param="n")
-    if exchange.endpoint is not None and exchange.endpoint.operation == "chat":
+    if endpoint.operation == "chat" and endpoint.dialect == "openai":
         _check_messages(document)
 
 

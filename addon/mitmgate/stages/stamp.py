@@ -1,6 +1,8 @@
 """Stamp: the gateway's reply headers (DESIGN §5). The one place where they are named."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from mitmgate.exchange import Exchange
 
@@ -26,16 +28,31 @@ def stamp(exchange: Exchange) -> list[tuple[str, str]]:
     if exchange.chosen is not None:
         headers.append(("x-gateway-route", _clean(exchange.chosen.route)))
     headers.append(("x-gateway-reasoning-effort", _effort(exchange)))
+    if attempt is not None and attempt.dropped:
+        headers.append(("x-gateway-dropped", _clean(", ".join(attempt.dropped))))
     headers.append(("x-cache", "BYPASS"))
     return headers
 
 
 def _effort(exchange: Exchange) -> str:
-    document = exchange.document or {}
+    attempt = exchange.attempt
+    if attempt is not None and attempt.translated:
+        return attempt.effort or "none"
+    document = _asked(exchange)
     effort = document.get("reasoning_effort")
-    if effort is None and isinstance(reasoning := document.get("reasoning"), dict):
-        effort = reasoning.get("effort")
+    for name in ("reasoning", "output_config"):     # of the Responses API, and Anthropic's
+        if effort is None and isinstance(within := document.get(name), dict):
+            effort = within.get("effort")
     return effort if isinstance(effort, str) and effort.isascii() and effort.isalpha() and len(effort) <= 16 else "none"
+
+
+def _asked(exchange: Exchange) -> Mapping[str, Any]:
+    """The body that passed, with what the rules changed in it."""
+    document, plan, attempt = exchange.document or {}, exchange.plan, exchange.attempt
+    if plan is None or attempt is None:
+        return document
+    target = attempt.target
+    return {**plan.default, **target.default, **document, **plan.force, **target.force}
 
 
 @lru_cache(1024)

@@ -1,19 +1,19 @@
 """Translate: what this attempt's target is asked, in its own words. Opens the attempt.
 
 Between the same dialects only what a rule changes is edited; a body that no rule changes goes through byte for byte.
+Between two, the plan has what the codecs made of it.
 """
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
-import orjson
-
+from mitmgate.dialects.addressing import path_of, path_of_sent
+from mitmgate.dialects.asking import adds_usage, fit_for, other_model
 from mitmgate.errors import Refusal
-from mitmgate.exchange import Attempt, Exchange, Plan, Target, UpstreamRequest
-from mitmgate.jsonedit import put_member
+from mitmgate.exchange import Attempt, Exchange, Plan, Sent, Target, UpstreamRequest
+from mitmgate.jsonedit import dumped, put_member
 from mitmgate.multipart import text_part
 from mitmgate.stages.services import Services
 
@@ -26,10 +26,13 @@ _HOP_BY_HOP: Final = frozenset(
 """RFC 9110, 7.6.1. `upgrade` and `connection` are written anew for a WebSocket."""
 _OURS: Final = frozenset({"host", "content-length", "accept-encoding"})
 _CREDENTIALS: Final = frozenset(
-    {"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie", "ocp-apim-subscription-key", "x-amz-security-token"}
+    {"authorization", "api-key", "x-api-key", "x-goog-api-key", "xi-api-key", "cookie", "ocp-apim-subscription-key",
+     "x-amz-security-token"}
 )
 _SECRET_QUERY: Final = frozenset({"key", "api-key", "api_key", "access_token", "subscription-key"})
 _AZURE_QUERY: Final = frozenset({"api-version"})
+_NEUTRAL: Final = frozenset({"user-agent", "traceparent", "tracestate", "baggage", "accept-language"})
+"""Headers that go along where the body is another dialect's."""
 _FORMS_WITHOUT_MODEL: Final = frozenset({"files", "realtime"})
 """Operations whose forms have no such field: a provider may refuse one that it does not know."""
 
@@ -54,9 +57,15 @@ async def translate(exchange: Exchange, services: Services) -> None:
     target = plan.targets[exchange.position]
     provider = target.provider
     _require_apart(exchange, plan)
-    exchange.attempts.append(Attempt(len(exchange.attempts) + 1, target, services.clock.monotonic()))
+    sent = plan.sent[exchange.position] if plan.sent else None
+    attempt = Attempt(len(exchange.attempts) + 1, target, services.clock.monotonic())
+    exchange.attempts.append(attempt)
+    if sent is not None:
+        attempt.translated, attempt.dropped, attempt.effort = True, sent.dropped, sent.effort
+        exchange.upstream = _translated(exchange, target, sent)
+        return
     model = target.model or exchange.model
-    body, splice = _body(exchange, plan, target, model)
+    body, splice = _body(exchange, plan, target, attempt)
     exchange.upstream = UpstreamRequest(
         method=exchange.arrival.method,
         origin=provider.origin,
@@ -67,23 +76,29 @@ async def translate(exchange: Exchange, services: Services) -> None:
     )
 
 
-@lru_cache(4096)
-def _path(base: str, suffix: str) -> str:
-    return quote(base + suffix, safe="/:@!$&'()*+,=~-._")
+def _translated(exchange: Exchange, target: Target, sent: Sent) -> UpstreamRequest:
+    """What the codecs made of it. Of the client's headers only those go along that mean the same to everybody."""
+    provider = target.provider
+    own = {"content-type": "application/json", **dict(sent.headers), **provider.headers}
+    kept = [(name, value) for name, value in exchange.header_fields if name in _NEUTRAL and name not in own]
+    headers = (*kept, *own.items(), ("accept-encoding", "identity"))
+    path = path_of_sent(provider, sent.path, target.model or exchange.model)
+    return UpstreamRequest("POST", provider.origin, path, headers, dumped(sent.document))
 
 
 def _target(exchange: Exchange, target: Target, model: str | None) -> str:
     endpoint = exchange.endpoint
     assert endpoint is not None
-    path = _path(target.provider.base_path, endpoint.suffix)
+    path, own = path_of(target.provider, endpoint, model)
     query = exchange.arrival.query
     if query:
-        drop = _SECRET_QUERY | _AZURE_QUERY if endpoint.model is not None else _SECRET_QUERY
+        drop = _SECRET_QUERY | _AZURE_QUERY if endpoint.model is not None or own else _SECRET_QUERY
         pairs = parse_qsl(query, keep_blank_values=True)
         kept = [(name, value) for name, value in pairs if name.lower() not in drop]
         if exchange.arrival.websocket and model is not None:
             kept = [(name, model if name == "model" else value) for name, value in kept]
         query = query if kept == pairs else urlencode(kept)
+    query = "&".join(each for each in (query, own) if each)
     return f"{path}?{query}" if query else path
 
 
@@ -126,13 +141,16 @@ def _without_keys(value: str) -> str:
 
 
 def _body(
-    exchange: Exchange, plan: Plan, target: Target, model: str | None
+    exchange: Exchange, plan: Plan, target: Target, attempt: Attempt
 ) -> tuple[bytes | None, tuple[int, int, bytes] | None]:
     """The edited body, or None and a splice: the body goes as it came but for that."""
     if exchange.delimiter is not None:
-        return None, _form_splice(exchange, exchange.delimiter, _other_model(exchange, target, model))
-    changes = _changes(exchange, plan, target, model)
+        return None, _form_splice(exchange, exchange.delimiter, other_model(exchange, target))
+    changes = _changes(exchange, plan, target)
     document, raw = exchange.document, exchange.raw
+    if (fit := fit_for(exchange, target, changes)) is not None:
+        attempt.dropped = fit.dropped
+        return dumped(fit.document), None
     if not changes:
         # What was read is what is sent: an encoding that two servers may undo in two ways does not travel.
         return (raw if "content-encoding" in exchange.request_headers else None), None
@@ -164,28 +182,19 @@ def _form_splice(exchange: Exchange, delimiter: bytes, model: str | None) -> tup
     return 0, 0, text_part(delimiter, "model", model)
 
 
-def _changes(exchange: Exchange, plan: Plan, target: Target, model: str | None) -> dict[str, Any]:
+def _changes(exchange: Exchange, plan: Plan, target: Target) -> dict[str, Any]:
     document: Mapping[str, Any] = exchange.document or {}
     default, force = plan.default, plan.force
     if target.default or target.force:
         default, force = {**default, **target.default}, {**force, **target.force}
     changes: dict[str, Any] = {name: value for name, value in default.items() if name not in document}
     changes.update({name: value for name, value in force.items() if document.get(name, ...) != value})
-    if (other := _other_model(exchange, target, model)) is not None:
+    if (other := other_model(exchange, target)) is not None:
         changes["model"] = other
+    if adds_usage(exchange, target):
+        options = document.get("stream_options")
+        changes["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     return changes
-
-
-def _other_model(exchange: Exchange, target: Target, model: str | None) -> str | None:
-    """The model that the body must name in place of what it says; None where it stays."""
-    named_in_path = exchange.endpoint is not None and exchange.endpoint.model is not None
-    # Azure's clients name the model in the path alone; elsewhere it stands in the body.
-    renamed = exchange.model != exchange.requested_model
-    wanted = target.model is not None or renamed or (named_in_path and not target.provider.original)
-    present = (exchange.document or {}).get("model")
-    if exchange.model_span is not None and not named_in_path:
-        present = exchange.requested_model
-    return model if wanted and present != model else None
 
 
 def _edited(raw: bytes, document: dict[str, Any], changes: Mapping[str, Any]) -> bytes:
@@ -194,7 +203,4 @@ def _edited(raw: bytes, document: dict[str, Any], changes: Mapping[str, Any]) ->
         edited = put_member(edited, name, value, present=name in document) if edited is not None else None
     if edited is not None:
         return edited
-    try:
-        return orjson.dumps({**document, **changes})
-    except TypeError:                       # an integer beyond 64 bits
-        return json.dumps({**document, **changes}, ensure_ascii=False, separators=(",", ":")).encode()
+    return dumped({**document, **changes})

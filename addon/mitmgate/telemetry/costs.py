@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from mitmgate.globs import Globs
 from mitmgate.providers.catalogue import Rate, rate_of
-from mitmgate.providers.vendors import VENDORS
+from mitmgate.providers.vendors import vendor_of
 from mitmgate.record import Billing, Record
 
 MOST_TOKENS: Final = 2**40          # what a provider claims beyond this is not a count
 _MILLION: Final = 1_000_000
 _QUARTER: Final = 900               # seconds: prices change at most on the quarters of an hour
-_HOSTS: Final = tuple((name, Globs.parse(vendor.hosts)) for name, vendor in VENDORS.items() if vendor.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,8 @@ def _rate(billing: Billing, quarter: float) -> Rate | None:
     if billing.price is not None:
         return _linear(*billing.price)
     vendor = vendor_of(billing.provider, billing.dialect, billing.host)
+    if vendor == "simulator":
+        vendor = None                       # its answers are free, unless the rules say whose they stand for
     # What the operators call it is a price's name wherever it runs; what a client or a provider calls it only at a vendor.
     found = rate_of(vendor, billing.base_model, at) if billing.base_model is not None else None
     if found is None and vendor is not None:
@@ -70,13 +70,3 @@ def _linear(per_input: float, per_output: float) -> Callable[[int, int], tuple[f
         return into, out, into + out
 
     return rate
-
-
-def vendor_of(provider: str, dialect: str, host: str) -> str | None:
-    """Whose prices hold: the vendor of that name, of that address or, where one alone speaks it, of that dialect."""
-    if dialect == "simulator":
-        return None
-    if provider in VENDORS:
-        return provider
-    named = next((name for name, hosts in _HOSTS if hosts.match(host) is not None), None)
-    return named or (dialect if dialect != "openai" and dialect in VENDORS else None)

@@ -46,4 +46,5 @@ class Collected:
         body, self._pieces, self._encoded = b"".join(self._pieces), [], []
         if self._reader is not None and self.fault is None:
             self.fault = self._reader.body(body)
+            body = self._reader.answer(body) if self.fault is None else body
         self.body = body

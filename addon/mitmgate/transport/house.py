@@ -12,7 +12,7 @@ from mitmgate.console.admin import AdminServer, Readiness
 from mitmgate.console.requests import Requests
 from mitmgate.exchange import Origin
 from mitmgate.pipeline import Pipeline
-from mitmgate.providers.vendors import VENDOR_HOSTS
+from mitmgate.providers.vendors import SPARE_HOSTS
 from mitmgate.rules.schema import Rules
 from mitmgate.runtime import Shared, Snapshot, compile_rules
 from mitmgate.simulator.server import Simulator
@@ -126,7 +126,7 @@ class House:
     def _authority(self, snapshot: Snapshot) -> Authority:
         # `spare`: so that a vendor added to the rules later needs no new CA.
         ca = named_ca(snapshot.rules, self._folder)
-        return load_or_create(self._confdir, permitted=_signed_for(snapshot), ca=ca, spare=VENDOR_HOSTS)
+        return load_or_create(self._confdir, permitted=_signed_for(snapshot), ca=ca, spare=SPARE_HOSTS)
 
     def addons(self, servers: Any, start_hook: Callable[[commands.StartHook], bool] | None) -> tuple[object, ...]:
         """The addons for a master whose Proxyserver is `servers`. `start_hook`: see `GatewayLayer`."""

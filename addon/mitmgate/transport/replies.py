@@ -27,10 +27,9 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.utils import ReceiveBuffer
 
-from mitmgate.dialects.reading import Kind
+from mitmgate.dialects.reading import Kind, Splitter
 from mitmgate.encoding import Decoder, DecodingError, TooLarge, decoder
-from mitmgate.errors import Fault, FaultKind, error_body
-from mitmgate.sse import EventSplitter
+from mitmgate.errors import Fault, FaultKind
 from mitmgate.transport.collected import NOT_ENCODED, TOO_LARGE_DECODED, Collected, LargeReplyHook
 from mitmgate.transport.passage import BROKEN, Broken, Permit
 from mitmgate.transport.stream import GatewayStream
@@ -58,7 +57,7 @@ class ReplyStream(GatewayStream):
     held: ResponseHeaders | None = None     # the reply's head, until the commit
     held_events: list[bytes]                # of an event stream, until the commit
     held_count = 0                          # of these, those that are more than a comment
-    splitter: EventSplitter | None = None   # of an event stream
+    splitter: Splitter | None = None        # of an event stream
     decoder: Decoder | None = None          # of an encoded reply
     collected = 0                           # bytes of the reply collected so far, as they came
     encoded: list[bytes]                    # of these, those that are yet to be decoded
@@ -90,10 +89,14 @@ class ReplyStream(GatewayStream):
         yield from self.cancel_upstream()
         if self.uncommitted():
             yield from self.attempt_failed(self.timeout_fault())
-        elif self.splitter is not None:
-            yield from self.break_off(Broken.SILENT)
-        else:
+        elif self.splitter is None:
             yield from self.cut_off(Broken.SILENT)
+        elif permit.reader.complete:        # only the connection was not ended
+            yield from self.finish()
+            yield from self.forget()
+            yield from self.send_response(already_streamed=True)
+        else:
+            yield from self.break_off(Broken.SILENT)
 
     def timeout_fault(self) -> Fault:
         """Which deadline it was."""
@@ -118,6 +121,7 @@ class ReplyStream(GatewayStream):
                 return
             if self.server_state == self.state_stream_response_body and self.splitter is not None:
                 if self.permit.reader.complete:
+                    yield from self.finish()
                     yield from self.forget()
                     yield from self.send_response(already_streamed=True)
                     return
@@ -158,8 +162,8 @@ class ReplyStream(GatewayStream):
         if response.status_code >= 300:
             self.held = event
             self.server_state = self.state_fault
-        elif kind == "text/event-stream" and not event.end_stream:
-            self.held, self.held_events, self.held_count, self.splitter = event, [], 0, EventSplitter()
+        elif kind == permit.reader.stream_media and not event.end_stream:
+            self.held, self.held_events, self.held_count, self.splitter = event, [], 0, permit.reader.splitter()
             self.server_state = self.state_hold
         elif event.end_stream or kind == "application/json" or kind.endswith("+json") or not kind:
             self.held, self.encoded = event, []
@@ -239,6 +243,8 @@ class ReplyStream(GatewayStream):
                 return
             assert whole.body is not None
             response.data.content = whole.body
+            if permit.reader.translates:
+                response.headers["content-type"] = "application/json"
             self.frame(response, len(whole.body))
             yield from self.send_response()
             if self.hub.start_hook is not None:             # else mitmproxy's interfaces keep it
@@ -331,7 +337,7 @@ class ReplyStream(GatewayStream):
                 yield from self.cancel_upstream()
                 yield from self.attempt_failed(fault)
                 return
-            self.held_events.append(raw)
+            self.held_events.append(permit.reader.written(raw))
             self.held_count += not raw.startswith(b":")     # a comment says nothing about the answer
             if kind is Kind.CONTENT:
                 yield from self.commit()
@@ -348,6 +354,8 @@ class ReplyStream(GatewayStream):
         assert permit is not None
         assert passage is not None
         response = head.response
+        if self.splitter is not None and permit.reader.media is not None:
+            response.headers["content-type"] = permit.reader.media
         self.frame(response, None)
         response.stream = True
         passage.committed = True
@@ -365,9 +373,9 @@ class ReplyStream(GatewayStream):
             yield from self.answer()
             return
         if self.splitter is not None and self.server_state == self.state_stream_response_body:
-            batch, self.held_events = self.held_events, []
-            if batch:
-                yield SendHttp(ResponseData(self.stream_id, b"".join(batch)), self.context.client)
+            held, self.held_events = b"".join(self.held_events), []
+            if held:                        # an empty piece would end a chunked body
+                yield SendHttp(ResponseData(self.stream_id, held), self.context.client)
 
     def touch(self, permit: Permit) -> None:
         """Something came: the idle deadline starts anew, within the stream's duration."""
@@ -427,6 +435,7 @@ class ReplyStream(GatewayStream):
                 if not permit.reader.complete:
                     yield from self.break_off(Broken.ENDED_EARLY)
                     return
+                yield from self.finish()
             yield from super().state_stream_response_body(event)
 
     def forward(self, batch: list[bytes], *, last: bool = False) -> CommandGenerator[None]:
@@ -444,19 +453,27 @@ class ReplyStream(GatewayStream):
                     Broken.ENDED_EARLY if last else Broken.ERROR_EVENT if kind is Kind.ERROR else Broken.GARBAGE
                 )
                 return
-            good.append(raw)
+            if written := permit.reader.written(raw):
+                good.append(written)
         if good:
-            if last:
+            if last and not permit.reader.translates:
                 good[-1] += b"\n"
             yield SendHttp(ResponseData(self.stream_id, b"".join(good)), self.context.client)
 
+    def finish(self) -> CommandGenerator[None]:
+        """What the client's dialect ends a complete stream with, where the provider's end was another."""
+        assert self.permit is not None
+        if ending := self.permit.reader.ending():
+            yield SendHttp(ResponseData(self.stream_id, ending), self.context.client)
+
     def break_off(self, why: Broken) -> CommandGenerator[None]:
         """After the commit: an error event of our own, then a clean end of the body. Never made to look complete."""
-        passage = self.passage
+        passage, permit = self.passage, self.permit
         assert passage is not None
+        assert permit is not None
         yield from self.cancel_upstream()
         passage.broken = why
-        event = b"data: " + error_body("stream_broken", f"The stream was broken off: {BROKEN[why]}.") + b"\n\n"
+        event = permit.reader.broken("stream_broken", f"The stream was broken off: {BROKEN[why]}.")
         yield SendHttp(ResponseData(self.stream_id, event), self.context.client)
         yield from self.send_response(already_streamed=True)
 

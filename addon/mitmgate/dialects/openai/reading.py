@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from mitmgate.dialects.reading import Kind
+from mitmgate.dialects.naming import Name
+from mitmgate.dialects.reading import AsItCame, Kind
 from mitmgate.errors import Fault, FaultKind
 from mitmgate.sse import event_data
 
@@ -36,13 +37,20 @@ _STATUS_OF: Final = MappingProxyType(
 """OpenAI's error guide: the status that goes with a code; any other is the provider's own failure."""
 
 
-class OpenAIReader:
+class OpenAIReader(AsItCame):
     """Reads one OpenAI reply, of whichever operation: the shapes tell themselves apart."""
 
-    __slots__ = ("_begun", "_choices", "_done", "_finished", "served_model", "tokens_input", "tokens_output")
+    __slots__ = (
+        "_begun", "_choices", "_done", "_finished", "_hides_usage", "_is_usage", "_name",
+        "served_model", "tokens_input", "tokens_output",
+    )  # fmt: skip
 
-    def __init__(self, choices: int = 1) -> None:
-        self._choices = choices             # how many the request asked for (`n`)
+    def __init__(self, choices: int = 1, *, hides_usage: bool = False, name: Name | None = None) -> None:
+        """`choices`: how many the request asked for (`n`). `hides_usage`: the gateway asked for it, and not the client."""
+        self._name = name
+        self._choices = choices
+        self._hides_usage = hides_usage
+        self._is_usage = False              # the latest event holds the usage alone
         self.served_model: str | None = None
         self.tokens_input: int | None = None
         self.tokens_output: int | None = None
@@ -62,6 +70,12 @@ class OpenAIReader:
 
     def event(self, event: bytes) -> Kind:
         """What one event is; takes model and usage on the way."""
+        document = self.document_of(event)
+        return document if isinstance(document, Kind) else self.kind_of(document)
+
+    def document_of(self, event: bytes) -> dict[str, Any] | Kind:
+        """The object that an event holds; what it is, where it holds none."""
+        self._is_usage = False
         text = event_data(event)
         if text is None:
             return Kind.OTHER
@@ -72,8 +86,20 @@ class OpenAIReader:
             document = orjson.loads(text)
         except orjson.JSONDecodeError:
             return Kind.GARBAGE
-        if not isinstance(document, dict):
-            return Kind.GARBAGE
+        return document if isinstance(document, dict) else Kind.GARBAGE
+
+    def written(self, event: bytes) -> bytes:
+        """The event, unless it is one that only the gateway asked for."""
+        if self._is_usage and self._hides_usage:
+            return b""
+        return event if self._name is None else self._name.in_event(event)
+
+    def answer(self, body: bytes) -> bytes:
+        """The body, in the client's word for the model."""
+        return body if self._name is None else self._name.in_body(body)
+
+    def kind_of(self, document: dict[str, Any]) -> Kind:
+        """What an event's object is; takes model and usage on the way."""
         if isinstance(choices := document.get("choices"), list):
             return self._chunk(document, choices)
         if isinstance(kind := document.get("type"), str):
@@ -86,6 +112,7 @@ class OpenAIReader:
         self._note(document)
         kind = Kind.OTHER
         self._begun = self._begun or bool(choices)
+        self._is_usage = not choices and isinstance(document.get("usage"), dict)
         for choice in choices:
             if not isinstance(choice, dict):
                 return Kind.GARBAGE

@@ -185,7 +185,7 @@ class Price(Section):
 class Model(Serving):
     """A name that clients may use."""
 
-    capabilities: Listed[Text] | None = None
+    capabilities: Listed[Literal["tools", "json", "json_schema", "vision", "audio"]] | None = None
     context_window: Annotated[int, Whole(1, 1_000_000_000)] | None = None
     reasoning: Literal["low", "medium", "high"] | None = None
     price: Price | None = None

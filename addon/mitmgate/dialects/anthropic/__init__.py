@@ -1,0 +1,1 @@
+"""Anthropic's dialect: the Messages API, to the provider and from the client."""

@@ -1,0 +1,1 @@
+"""Gemini's generateContent: Google AI Studio and Vertex AI, both sides."""
